@@ -1,0 +1,147 @@
+"""Which implementation runs, and why.
+
+`backend=` wins, then the environment variable IMMREF_BACKEND (read at every call), then 'auto':
+torch tensors run on the torch backend, CuPy arrays on the CuPy backend, everything else on the
+reference. Backends are modules announced under the entry-point group 'immref.backends'.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Protocol
+
+from array_api_compat import is_torch_array
+
+from immref import reference
+from immref._checks import Array, nearest_name
+
+VARIABLE = "IMMREF_BACKEND"
+DEVICE_VARIABLE = "IMMREF_DEVICE"
+
+
+class BackendError(RuntimeError):
+    """The backend asked for is unknown or cannot run here; the message says why and what to do."""
+
+
+class Backend(Protocol):
+    """What a backend module provides. All but `normal` and `radial` are deterministic.
+
+    Shape suffixes: B images, K candidates, D numbers per image.
+    """
+
+    name: str
+    library: Any
+
+    def accepts(self, array: Any) -> bool:
+        """Whether `array` is one of its own."""
+
+    def asarray(self, array: Array, device: str | None) -> Array:
+        """A NumPy array as one of its own, copied to `device`."""
+
+    def asnumpy(self, array: Array) -> Any:
+        """One of its own as a NumPy array."""
+
+    def unavailable(self, device: str | None) -> str | None:
+        """Why it cannot run here on `device` (None: its default), or None if it can."""
+
+    def generator(self, rng: Any, like: Array) -> Any:
+        """What `normal` and `radial` draw from: None, an int, a Seed or a generator, made ready for `like`."""
+
+    def normal(self, rng: Any, shape: tuple[int, ...], like: Array) -> Array:
+        """Standard normal numbers in the dtype and on the device of `like`."""
+
+    def radial(self, rng: Any, df: int, shape: tuple[int, ...], like: Array) -> tuple[Array, Array]:
+        """a ~ N(0, 1) and s ~ chi2(df), in float64 where there is one."""
+
+    def nearest_candidate(self, x_BD: Array, noise_BKD: Array) -> tuple[Array, Array, Array]:
+        """index_B, before_B, after_B; see `immref.pairing`."""
+
+    def collapse(self, x_BD: Array, g_BD: Array, a_BK: Array, s_BK: Array) -> tuple[Array, Array, Array, Array]:
+        """noise_BD, index_B, before_B, after_B; see `immref.collapsed`."""
+
+    def assign_batch(self, x_BD: Array, noise_BD: Array, cost: str) -> tuple[Array, Array, Array]:
+        """index_B, before_B, after_B; see `immref.assignment`."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend and the reason it was chosen; `str` gives the line that runs print and record."""
+
+    backend: Backend
+    why: str
+
+    def __str__(self) -> str:
+        library = self.backend.library
+        return f"{self.backend.name} ({library.__name__} {library.__version__}): {self.why}"
+
+
+@cache
+def installed() -> dict[str, EntryPoint | None]:
+    """The known backends by name; the reference needs no entry point."""
+    return {"reference": None, **{point.name: point for point in entry_points(group="immref.backends")}}
+
+
+@cache
+def load(name: str) -> Backend:
+    """Import the backend `name`, or say why that is impossible."""
+    if name not in installed():
+        raise BackendError(f"unknown backend {name!r}; known: auto, {', '.join(installed())}{nearest_name(name, ['auto', *installed()])}")
+    point = installed()[name]
+    if point is None:
+        return reference
+    try:
+        backend: Backend = point.load()
+    except ImportError as error:
+        raise BackendError(f"backend {name!r} cannot be imported ({error}); pip install 'immref[{name}]'") from error
+    return backend
+
+
+def choose(x: Array, backend: str | Backend | None = None) -> Choice:
+    """The backend for the array `x`: `backend`, else IMMREF_BACKEND, else by the library of `x`.
+
+    Raises
+    ------
+    BackendError
+        Unknown name, missing library or device.
+    TypeError
+        An accelerated backend is asked to work on another library's arrays (NumPy's excepted).
+    """
+    if backend is not None and not isinstance(backend, str):
+        return Choice(backend, "given as an object")
+    asked, source = (backend, "asked for") if backend else (os.environ.get(VARIABLE) or "auto", f"{VARIABLE} is set")
+    if asked == "auto":
+        library = type(x).__module__.partition(".")[0]
+        name = library if library in ("torch", "cupy") else "reference"
+        source = f"auto, for {library} arrays"
+    else:
+        name = asked
+    found = load(name)
+    if reason := found.unavailable(os.environ.get(DEVICE_VARIABLE)):
+        raise BackendError(f"backend {name!r} ({source}) cannot run: {reason}")
+    return Choice(found, source)
+
+
+def carry_in(backend: Backend, *arrays: Array) -> tuple[Array, ...]:
+    """Hand `arrays` to an accelerated backend: its own as they are, NumPy's copied to IMMREF_DEVICE."""
+    for array in arrays:
+        library = type(array).__module__.partition(".")[0]
+        if not backend.accepts(array) and library != "numpy":
+            raise TypeError(f"backend {backend.name!r} takes its own arrays or NumPy's, got {library}; set {VARIABLE}=reference or convert")
+    device = os.environ.get(DEVICE_VARIABLE)
+    return tuple(array if backend.accepts(array) else backend.asarray(array, device) for array in arrays)
+
+
+@contextmanager
+def plain_arithmetic(x: Array) -> Iterator[None]:
+    """No gradients and no autocast while pairing torch tensors: x @ n.T would be bfloat16 inside torch.autocast."""
+    if not is_torch_array(x):
+        yield
+        return
+    torch = sys.modules["torch"]
+    autocast = torch.autocast(x.device.type, enabled=False) if torch.is_autocast_enabled(x.device.type) else nullcontext()
+    with torch.no_grad(), autocast:
+        yield

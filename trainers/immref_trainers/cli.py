@@ -1,0 +1,207 @@
+"""The `immref` command. Only this file knows tyro; nothing heavy is imported before the settings are read."""
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from immref import BackendError, Pairing, dispatch
+from immref._checks import nearest_name
+from immref_trainers import config, recipes
+from immref_trainers.config import Run
+
+USAGE = """\
+usage: immref COMMAND [RECIPE] [settings]
+
+commands
+  compare   the same recipe under several pairings: tables, curves, samples, report   (--seeds 3 for error bars)
+  train     one run of a recipe                                                       (--pairing.method knn --pairing.k 8)
+  bench     what pairing costs on this machine
+  recipes   what can be trained
+  doctor    what is usable here, and why not; a self-test
+
+immref COMMAND RECIPE --help lists every setting. --dry-run prints the settings and stops.
+IMMREF_BACKEND (auto, reference, torch, cupy, …) and IMMREF_DEVICE choose where pairing runs; --backend and --device win over them.
+"""
+
+
+class UsageError(ValueError):
+    """The command line asks for something that does not exist or does not fit; exit code 2."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where things run and what is written."""
+
+    output_dir: Path | None = None
+    """A new or empty folder; by default one under runs/ named after the recipe and the time."""
+    backend: str | None = None
+    """auto, reference, torch, cupy or an installed plugin; wins over IMMREF_BACKEND."""
+    device: str | None = None
+    """cpu, cuda, cuda:N or mps; wins over IMMREF_DEVICE."""
+    dry_run: bool = False
+    """Print the settings as run.json would hold them, and stop."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """One run."""
+
+    run: Annotated[Run, tyro.conf.arg(name="")]
+    options: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """The same run under several pairings."""
+
+    run: Annotated[Run, tyro.conf.arg(name="")]
+    options: Annotated[Options, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Options)
+    seeds: int = 1
+    """How many seeds, counted up from --seed."""
+    pairings: tuple[str, ...] = ()
+    """METHOD[,key=value…]: vanilla knn,k=8 linear_assignment,cost=sqeuclidean vanilla,scale=2. The recipe's where left out."""
+
+
+def main(argv: list[str]) -> int:
+    """Run one command; return the exit code."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if argv else 2
+    try:
+        if argv[0] not in COMMANDS:
+            raise UsageError(f"unknown command {argv[0]!r}; known: {', '.join(COMMANDS)}{nearest_name(argv[0], COMMANDS)}")
+        return COMMANDS[argv[0]](argv[1:])
+    except (UsageError, BackendError, FileExistsError) as error:
+        print(f"immref: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("immref: interrupted; what was finished is in the output folder", file=sys.stderr)
+        return 130
+
+
+def run_compare(argv: list[str]) -> int:
+    """Plan every run before anything starts, then carry them out."""
+    recipe, name, rest = _recipe(argv)
+    settings = _settings(CompareSettings(recipe.run()), rest, f"immref compare {name}")
+    run = _checked(settings.run, name)
+    if run.pairing != Pairing():
+        raise UsageError("compare takes --pairings, a list; --pairing.* is for immref train")
+    with _usage():
+        pairings = tuple(config.parse_pairing(text) for text in settings.pairings) or recipe.pairings
+        runs = recipes.plan(run, pairings, settings.seeds)
+    if settings.options.dry_run:
+        print("".join(config.to_json(one) for one in runs), end="")
+        return 0
+    accelerator, console, folder = _prepare(settings.options, f"{name}-compare")
+    from immref_trainers.compare import compare
+
+    compare(runs, folder, accelerator, console)
+    return 0
+
+
+def run_train(argv: list[str]) -> int:
+    """One run."""
+    recipe, name, rest = _recipe(argv)
+    settings = _settings(TrainSettings(recipe.run()), rest, f"immref train {name}")
+    run = _checked(settings.run, name)
+    if settings.options.dry_run:
+        print(config.to_json(run), end="")
+        return 0
+    accelerator, console, folder = _prepare(settings.options, f"{name}-{str(run.pairing).replace(' ', '-')}")
+    from immref_trainers.train import train
+
+    train(run, folder, accelerator, console)
+    return 0
+
+
+def run_recipes(argv: list[str]) -> int:
+    """List the recipes."""
+    _no_more(argv, "recipes")
+    for name, recipe in recipes.RECIPES.items():
+        print(f"{name:14} {recipe.summary}\n{'':14} compared: {', '.join(map(str, recipe.pairings))}")
+    return 0
+
+
+def run_doctor(argv: list[str]) -> int:
+    """What is usable here."""
+    _no_more(argv, "doctor")
+    from immref_trainers.doctor import examine
+
+    return examine()
+
+
+def run_bench(argv: list[str]) -> int:
+    """What pairing costs here."""
+    _no_more(argv, "bench")
+    from immref_trainers.bench import bench
+
+    bench()
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "compare": run_compare,
+    "train": run_train,
+    "bench": run_bench,
+    "recipes": run_recipes,
+    "doctor": run_doctor,
+}
+
+
+def _recipe(argv: list[str]) -> tuple[recipes.Recipe, str, list[str]]:
+    """The recipe named first (digits-flow where none is), and the settings after it."""
+    name, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else ("digits-flow", argv)
+    with _usage():
+        return recipes.find(name), name, rest
+
+
+def _settings(default: Any, argv: list[str], program: str) -> Any:
+    """Read `argv` over the recipe's settings; tyro exits with code 2 and the nearest names where one is unknown."""
+    with _usage():
+        return tyro.cli(type(default), default=default, args=argv, prog=program)
+
+
+def _checked(run: Run, name: str) -> Run:
+    """The recipe's name is where it was given, at the front."""
+    if run.recipe != name:
+        raise UsageError(f"the recipe is named first: immref COMMAND {run.recipe}, not --recipe {run.recipe}")
+    return run
+
+
+def _prepare(options: Options, name: str) -> tuple[Any, Any, Path]:
+    """Settle backend, device and output folder before any work is done."""
+    for variable, value in ((dispatch.VARIABLE, options.backend), (dispatch.DEVICE_VARIABLE, options.device)):
+        if value is not None:
+            os.environ[variable] = value
+    folder = options.output_dir or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    from rich.console import Console
+
+    from immref_trainers import environment
+
+    with _usage():
+        accelerator = environment.accelerator()
+        environment.describe(accelerator)
+        environment.check_new(folder)
+    return accelerator, Console(), folder
+
+
+def _no_more(argv: list[str], command: str) -> None:
+    if argv:
+        raise UsageError(f"{command} takes no arguments, got {' '.join(argv)}")
+
+
+@contextmanager
+def _usage() -> Iterator[None]:
+    """A wrong value while settings are read is the user's: a sentence, not a traceback."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise UsageError(str(error)) from error

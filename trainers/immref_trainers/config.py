@@ -1,0 +1,144 @@
+"""A run as one frozen record: what the command line sets, what `run.json` holds, what the loop reads."""
+
+import dataclasses
+import json
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from immref import Pairing
+from immref._checks import nearest_name
+
+
+@dataclass(frozen=True)
+class Data:
+    """The images."""
+
+    dataset_name: Literal["digits"] = "digits"
+    pixel_std: float = 0.5
+    """Images are shifted by their global mean and divided so that pixels have this standard deviation."""
+    held_out: int = 297
+    """Images kept from training: for the matched prior and for a metric on unseen data."""
+
+
+@dataclass(frozen=True)
+class UNet:
+    """Sizes of diffusers' UNet2DModel."""
+
+    block_out_channels: tuple[int, ...] = (16, 32)
+    layers_per_block: int = 1
+    norm_num_groups: int = 8
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Adam, gradient clipping and the moving average of the weights."""
+
+    learning_rate: float = 1e-3
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.995
+    """Grows from 0 as (1 + step) / (10 + step) until it reaches this value."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """When and how samples are drawn and compared with the data."""
+
+    at_steps: tuple[int, ...] = (100, 200, 400, 600, 800)
+    sampler_steps: tuple[int, ...] = (4, 16)
+    num_samples: int = 1500
+    temperature: float = 1.08
+    """Standard deviation of the starting noise in the control row of vanilla."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run."""
+
+    recipe: str
+    data: Data = field(default_factory=Data)
+    network: UNet = field(default_factory=UNet)
+    objective: Literal["flow"] = "flow"
+    pairing: Pairing = field(default_factory=Pairing)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    seed: int = 0
+    train_batch_size: int = 128
+    gradient_accumulation_steps: int = 1
+    """Micro-batches of train_batch_size in a window; pairing sees the whole window at once."""
+    max_train_steps: int = 800
+
+    def __post_init__(self) -> None:
+        for name in ("train_batch_size", "gradient_accumulation_steps", "max_train_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be ≥ 1, got {getattr(self, name)}")
+        if not self.evaluation.sampler_steps or min(self.evaluation.sampler_steps) < 1:
+            raise ValueError(f"evaluation.sampler_steps must be one or more numbers ≥ 1, got {self.evaluation.sampler_steps}")
+        steps = self.evaluation.at_steps
+        if list(steps) != sorted(set(steps)) or not steps or steps[0] < 1 or steps[-1] != self.max_train_steps:
+            raise ValueError(
+                f"evaluation.at_steps must increase and end at max_train_steps={self.max_train_steps}, got {steps}; "
+                "set both, e.g. --max-train-steps 400 --evaluation.at-steps 100 200 400"
+            )
+
+
+def parse_pairing(text: str) -> Pairing:
+    """'knn,k=8,scale=2' as a Pairing."""
+    method, *pairs = text.split(",")
+    values: dict[str, Any] = {"method": method}
+    kinds = {"k": int, "scale": float, "cost": str}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        if key not in kinds:
+            raise ValueError(f"pairing {text!r} has an unknown key {key!r}; known: {', '.join(kinds)}{nearest_name(key, kinds)}")
+        try:
+            values[key] = kinds[key](value)
+        except ValueError:
+            raise ValueError(f"pairing {text!r}: {key} must be {kinds[key].__name__}, got {value!r}") from None
+    return Pairing(**values)
+
+
+def to_json(record: Any) -> str:
+    """The text of `run.json`."""
+    return json.dumps(dataclasses.asdict(record), indent=2) + "\n"
+
+
+def from_json(text: str) -> Run:
+    """Read `run.json` strictly: an unknown or missing key, or a value of another type, is an error that names it."""
+    run: Run = _decode(Run, json.loads(text), "run")
+    return run
+
+
+def load_run(folder: Path) -> Run:
+    """The run recorded in `folder`."""
+    return from_json((folder / "run.json").read_text(encoding="utf-8"))
+
+
+def _decode(kind: Any, value: Any, where: str) -> Any:
+    """`value` as `kind`: a dataclass, a Literal, a homogeneous tuple or a plain type."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} must be an object, got {value!r}")
+        types_by_name = typing.get_type_hints(kind)
+        for key in value:
+            if key not in types_by_name:
+                raise ValueError(f"{where} has an unknown key {key!r}; known: {', '.join(types_by_name)}{nearest_name(key, types_by_name)}")
+        if missing := [key for key in types_by_name if key not in value]:
+            raise ValueError(f"{where} lacks {', '.join(missing)}")
+        record: Any = kind
+        return record(**{key: _decode(types_by_name[key], value[key], f"{where}.{key}") for key in value})
+    if origin is Literal:
+        if value not in args:
+            raise ValueError(f"{where} must be one of {', '.join(map(repr, args))}, got {value!r}{nearest_name(value, args)}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ValueError(f"{where} must be a list, got {value!r}")
+        return tuple(_decode(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"{where} must be a {kind.__name__}, got {value!r}")
+    return value

@@ -1,0 +1,1 @@
+"""Data sets as arrays in memory, and the order in which training sees them."""

@@ -1,0 +1,125 @@
+"""The pictures of a comparison, as PNG."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from immref import Pairing
+from immref_trainers.data.digits import Images
+from immref_trainers.results import Comparison, by_pairing, spread
+from immref_trainers.tables import sampler_steps
+
+FloatArray = np.ndarray[Any, Any]
+Pictures = dict[Pairing, dict[int, FloatArray]]
+
+COLOURS = ["#555555", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]  # Okabe and Ito: safe for colour-blind eyes
+STYLE: Any = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "font.size": 10,
+    "savefig.dpi": 130,
+}
+GRID_ROWS, GRID_COLUMNS = 3, 16
+
+
+def draw(comparison: Comparison, images: Images, pictures: Pictures, folder: Path) -> dict[str, Path]:
+    """Write every figure into `folder`; return its path by caption."""
+    with mpl.rc_context(STYLE):
+        figures = {
+            "Fréchet distance while training, sampled from N(0, I). Lower is better; the band spans the seeds.": (
+                "curves",
+                curves(comparison),
+            ),
+            "Samples at the end of training. Every row starts from the same noise.": ("samples", samples(comparison, images, pictures)),
+            "The exact field: distance by the sampler's steps, with no network and no training.": ("exact", exact(comparison)),
+        }
+        paths = {}
+        for caption, (name, figure) in figures.items():
+            paths[caption] = folder / f"{name}.png"
+            figure.savefig(paths[caption], bbox_inches="tight")
+    return paths
+
+
+def curves(comparison: Comparison) -> Figure:
+    """Fréchet distance over training steps, a panel per sampler step count."""
+    counts = sampler_steps(comparison)
+    figure = Figure(figsize=(5 * len(counts), 3.8))
+    for axes, count in zip(np.atleast_1d(figure.subplots(1, len(counts))), counts, strict=True):
+        for colour, (pairing, outcomes) in zip(_colours(), by_pairing(comparison).items(), strict=False):
+            steps = [point.step for point in outcomes[0].curve]
+            values = np.array([[point.scores[count].fd for point in outcome.curve] for outcome in outcomes])
+            axes.plot(steps, values.mean(axis=0), "o-", color=colour, label=str(pairing), markersize=4)
+            axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+        _floor(axes, [score.fd for score in comparison.floor])
+        axes.set(xlabel="training step", yscale="log", title=f"{count} sampler steps")
+        _plain_ticks(axes)
+    figure.axes[0].set_ylabel("Fréchet distance")
+    figure.axes[-1].legend(frameon=False, fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+def samples(comparison: Comparison, images: Images, pictures: Pictures) -> Figure:
+    """A strip of samples per pairing and sampler step count, real digits on top."""
+    strips = [("real digits", images.train[: GRID_ROWS * GRID_COLUMNS])]
+    strips += [
+        (f"{pairing}\n{count} steps", by_count[count]) for count in sampler_steps(comparison) for pairing, by_count in pictures.items()
+    ]
+    figure = Figure(figsize=(9, 1.55 * len(strips)))
+    spread_pixels = 2 * images.train.std()
+    for axes, (label, batch) in zip(figure.subplots(len(strips), 1), strips, strict=True):
+        axes.imshow(tile(batch), cmap="gray_r", vmin=-spread_pixels, vmax=spread_pixels, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+    figure.tight_layout(h_pad=0.4)
+    return figure
+
+
+def tile(batch: FloatArray) -> FloatArray:
+    """The first images (N, 1, H, W) laid out as one picture, with a margin of one pixel."""
+    padded = np.pad(batch[: GRID_ROWS * GRID_COLUMNS, 0], ((0, 0), (1, 1), (1, 1)), constant_values=batch.min())
+    rows, columns = -(-len(padded) // GRID_COLUMNS), GRID_COLUMNS
+    padded = np.concatenate([padded, np.full((rows * columns - len(padded), *padded.shape[1:]), batch.min())])
+    height, width = padded.shape[1:]
+    return padded.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
+
+
+def exact(comparison: Comparison) -> Figure:
+    """Distance over sampler steps for the exact field."""
+    figure = Figure(figsize=(5.5, 3.8))
+    axes = figure.subplots()
+    colours = dict(zip(by_pairing(comparison), _colours(), strict=False))
+    spare = iter(_colours()[len(colours) :])
+    for row in comparison.exact:
+        colour = colours.get(row.pairing) or next(spare)
+        axes.plot(list(row.fd), list(row.fd.values()), "o-", color=colour, label=str(row.pairing), markersize=4)
+        axes.plot(list(row.fd_matched), list(row.fd_matched.values()), "D", color=colour, markerfacecolor="none", markersize=7)
+    axes.plot([], [], "D", color="black", markerfacecolor="none", label="from matched noise")
+    _floor(axes, [score.fd for score in comparison.floor_exact])
+    axes.set(xscale="log", yscale="log", xlabel="sampler steps", ylabel="Fréchet distance")
+    axes.set_xticks(list(comparison.exact[0].fd), [str(count) for count in comparison.exact[0].fd])
+    axes.minorticks_off()
+    _plain_ticks(axes)
+    axes.legend(frameon=False, fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+def _floor(axes: Axes, floor: list[float]) -> None:
+    axes.axhline(spread(floor)[0], color="black", linestyle=":", linewidth=1, label="real images (floor)")
+
+
+def _plain_ticks(axes: Axes) -> None:
+    axes.yaxis.set_major_formatter("{x:g}")
+
+
+def _colours() -> list[str]:
+    return [*COLOURS, *COLOURS]

@@ -1,0 +1,1 @@
+"""Networks, from diffusers wherever it has them."""

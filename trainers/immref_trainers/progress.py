@@ -1,0 +1,64 @@
+"""What a long command shows while it runs: a bar with an ETA on a terminal, a line per evaluation in a log."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from immref_trainers.loop import Step
+from immref_trainers.results import Point
+
+
+class TrainingProgress:
+    """Progress over all training steps of a command; a context manager."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self.console, self.total, self.done, self.label = console, total, 0, ""
+        self.began = time.monotonic()
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps, gone"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=console,
+            disable=not console.is_terminal,
+            speed_estimate_period=120,
+        )
+        self.task = self.bar.add_task("training", total=total)
+
+    def __enter__(self) -> "TrainingProgress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+
+    def start_run(self, label: str) -> None:
+        """Name the run whose steps follow."""
+        self.label = label
+        self.bar.update(self.task, description=label)
+
+    def watch(self, step: Step, point: Point | None) -> None:
+        """Count a step; report an evaluation."""
+        self.done += 1
+        self.bar.update(self.task, completed=self.done)
+        if point is None:
+            return
+        scores = ", ".join(f"{score.fd:.3f} at {count} steps" for count, score in point.scores.items())
+        left = (time.monotonic() - self.began) / self.done * (self.total - self.done)
+        self.console.print(
+            f"{self.label}: step {step.step}, Fréchet distance {scores} · "
+            f"distance {step.after / step.before - 1:+.1%}, {step.pairing_ms:.1f} ms"
+            + ("" if self.console.is_terminal else f" · {duration(left)} left"),
+            highlight=False,
+        )
+
+
+def duration(seconds: float) -> str:
+    """'2 min 05 s'."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

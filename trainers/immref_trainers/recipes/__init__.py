@@ -1,0 +1,42 @@
+"""Recipes: functions that return a Run, by name. A comparison is a recipe under several pairings."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from immref import Pairing
+from immref._checks import nearest_name
+from immref_trainers.config import Run
+from immref_trainers.recipes import digits
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run, and the pairings that `immref compare` sets side by side."""
+
+    run: Callable[[], Run]
+    pairings: tuple[Pairing, ...]
+    summary: str
+
+
+RECIPES = {
+    "digits-flow": Recipe(digits.flow, digits.PAIRINGS, "flow matching on scikit-learn's digits, 8×8; minutes on a CPU"),
+}
+
+
+def find(name: str) -> Recipe:
+    """The recipe called `name`."""
+    if name not in RECIPES:
+        raise ValueError(f"unknown recipe {name!r}; known: {', '.join(RECIPES)}{nearest_name(name, RECIPES)}")
+    return RECIPES[name]
+
+
+def plan(run: Run, pairings: tuple[Pairing, ...], seeds: int) -> list[Run]:
+    """The runs of a comparison: every seed under every pairing, differing in nothing else."""
+    if Pairing() not in pairings:
+        raise ValueError("pairings must include vanilla, which everything is compared with")
+    if len(set(pairings)) != len(pairings):
+        raise ValueError(f"pairings must differ, got {', '.join(map(str, pairings))}")
+    if seeds < 1:
+        raise ValueError(f"seeds must be ≥ 1, got {seeds}")
+    return [dataclasses.replace(run, pairing=pairing, seed=run.seed + seed) for seed in range(seeds) for pairing in pairings]

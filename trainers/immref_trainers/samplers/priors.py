@@ -1,0 +1,63 @@
+"""The noise a sampler starts from.
+
+`gaussian` is N(0, I), the paper's. KNN noise is not quite N(0, I), so a sampler may start from the law that training
+saw: `moment` is a Gaussian with the mean and covariance of noise that the pairing really produced; `matched` pairs
+fresh noise with held-out images and keeps the chosen noise. Under assignment and vanilla all three are N(0, I) in law.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+import immref
+from immref import Pairing
+from immref_trainers import streams
+
+FloatArray = np.ndarray[Any, Any]
+Prior = Literal["gaussian", "moment", "matched"]
+PRIORS: tuple[Prior, ...] = ("gaussian", "moment", "matched")
+
+RANK = 32  # directions whose variance `moment` keeps; the others share one
+MEASURED = 20_000  # paired noises that `moment` is fitted to
+
+
+def gaussian(shape: tuple[int, ...], seed: int, std: float = 1.0) -> FloatArray:
+    """Fixed starting noise: the same for every pairing and evaluation of a seed."""
+    return np.float32(std) * streams.generator(streams.SAMPLING, seed).standard_normal(shape, dtype=np.float32)
+
+
+def paired_noise(images: FloatArray, pairing: Pairing, batch: int, count: int, seed: int, place: Callable[[FloatArray], Any]) -> FloatArray:
+    """`count` noises chosen for random batches of `images`, as training chooses them; `place` moves a batch to the device."""
+    chosen = []
+    for step in range(-(-count // batch)):
+        rows = streams.generator(streams.PRIOR, seed, step).integers(len(images), size=batch)
+        word = int(streams.generator(streams.PRIOR, seed, step, micro=1).integers(2**63))
+        noise = immref.pair(place(images[rows]), pairing, rng=immref.Seed(word)).noise
+        chosen.append(np.asarray(noise.cpu() if hasattr(noise, "cpu") else noise))
+    return np.concatenate(chosen)[:count]
+
+
+def fit_moment(noise: FloatArray) -> dict[str, FloatArray]:
+    """Mean, leading directions and variances of noise (N, ...): all that the `moment` prior has to remember."""
+    flat_ND = noise.reshape(len(noise), -1).astype(np.float64)
+    mean_D = flat_ND.mean(axis=0)
+    values, vectors = np.linalg.eigh(np.cov(flat_ND, rowvar=False))
+    order = np.argsort(-np.abs(values - np.median(values)))  # the directions that pairing changed most
+    kept, rest = order[:RANK], order[RANK:]
+    isotropic = values[rest].mean() if len(rest) else 1.0
+    return {
+        "mean": mean_D.astype(np.float32),
+        "directions": vectors[:, kept].T.astype(np.float32),
+        "std": np.sqrt(values[kept]).astype(np.float32),
+        "rest_std": np.sqrt(np.asarray([isotropic])).astype(np.float32),
+    }
+
+
+def moment(fitted: dict[str, FloatArray], noise: FloatArray) -> FloatArray:
+    """Turn standard normal `noise` (M, ...) into the fitted Gaussian."""
+    flat_MD = noise.reshape(len(noise), -1)
+    along_MR = flat_MD @ fitted["directions"].T
+    across_MD = flat_MD - along_MR @ fitted["directions"]
+    shaped_MD = fitted["mean"] + fitted["rest_std"] * across_MD + (along_MR * fitted["std"]) @ fitted["directions"]
+    return np.asarray(shaped_MD.reshape(noise.shape), dtype=np.float32)

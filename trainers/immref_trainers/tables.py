@@ -1,0 +1,151 @@
+"""The tables of a comparison, as text: the terminal and the report show the same."""
+
+from dataclasses import dataclass
+
+from immref import Pairing
+from immref_trainers.metrics.judge import Score
+from immref_trainers.results import Comparison, Outcome, by_pairing, speedups, spread, written
+from immref_trainers.samplers.priors import PRIORS
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, a caption that tells how to read it, and rows of text; the first column is the pairing."""
+
+    title: str
+    caption: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def all_tables(comparison: Comparison) -> list[Table]:
+    """Every table, in reading order."""
+    return [exact(comparison), quality(comparison), speed(comparison), other_views(comparison)]
+
+
+def exact(comparison: Comparison) -> Table:
+    """The training-free field."""
+    steps = list(comparison.exact[0].fd)
+    last = steps[-1]
+    rows = [
+        [str(row.pairing), *(f"{row.fd[count]:.2f}" for count in steps), f"{row.fd_matched[last]:.2f}", f"{row.curvature:.3f}"]
+        for row in comparison.exact
+    ]
+    floor = written([score.fd for score in comparison.floor_exact], 2)
+    return Table(
+        "Exact field, no training",
+        f"Fréchet distance of samples after 1 … {last} Euler steps from N(0, I), and from matched noise. Floor (real images): {floor}. "
+        "It is the limit of a perfect network that memorises; linear assignment has no closed form.",
+        ["pairing", *(f"{count} step{'s' if count > 1 else ''}" for count in steps), f"{last}, matched", "curvature"],
+        [*rows],
+    )
+
+
+def quality(comparison: Comparison) -> Table:
+    """Final Fréchet distance by sampler steps and prior."""
+    counts = sampler_steps(comparison)
+    rows = []
+    for pairing, outcomes in by_pairing(comparison).items():
+        rows.append([str(pairing), *(written(fds(outcomes, prior, count)) for count in counts for prior in PRIORS)])
+        if "temperature" in outcomes[0].priors:
+            std = outcomes[0].run.evaluation.temperature
+            cells = [[written(fds(outcomes, "temperature", count)), NOTHING, NOTHING] for count in counts]
+            rows.append([f"  {pairing}, noise ×{std:g}", *(cell for group in cells for cell in group)])
+    return Table(
+        "Trained networks: Fréchet distance",
+        f"Floor (real images): {written([score.fd for score in comparison.floor])}. gaussian: sampling starts from N(0, I), as in the "
+        "paper; moment: from a Gaussian fitted to the noise that training saw; matched: from noise paired with held-out images. "
+        "For vanilla, scaling and assignment the three are one law, so their spread is the noise of the metric. "
+        "The row with warmer noise is a control: what a few-step sampler gains without any pairing.",
+        ["pairing", *(f"{count} steps, {prior}" for count in counts for prior in PRIORS)],
+        rows,
+    )
+
+
+def speed(comparison: Comparison) -> Table:
+    """Speed-ups, dose and cost."""
+    counts = sampler_steps(comparison)
+    rows = []
+    for pairing, outcomes in by_pairing(comparison).items():
+        doses = [outcome.dose for outcome in outcomes]
+        faster = [" / ".join(map(str, speedups(comparison, pairing, count))) if pairing != Pairing() else "1" for count in counts]
+        rows.append(
+            [
+                str(pairing),
+                *faster,
+                f"{spread([dose.distance_drop for dose in doses])[0]:+.2%}",
+                f"{spread([dose.mean_square for dose in doses])[0]:.3f}",
+                written([dose.pairing_ms for dose in doses], 2),
+                f"{spread([dose.share for dose in doses])[0]:.1%}",
+            ]
+        )
+    steps = comparison.outcomes[0].run.max_train_steps
+    return Table(
+        "Speed-up, dose and cost",
+        "Speed-up: vanilla's training step of best distance over the step that reaches it, from N(0, I), one number per seed. "
+        f"Vanilla is trained for {steps:,} steps; where it still improves at the end, its best is the budget's end. "
+        "Distance: change of the mean image-noise distance. E n²: 1 for standard normal noise.",
+        ["pairing", *(f"speed-up, {count} steps" for count in counts), "distance", "E n²", "pairing, ms a step", "share of the step"],
+        rows,
+    )
+
+
+def other_views(comparison: Comparison) -> Table:
+    """The same samples in other features and against unseen images."""
+    counts = sampler_steps(comparison)
+    views = ("fd_second_features", "fd_held_out")
+    rows = [
+        [str(pairing), *(written(fds(outcomes, "gaussian", count, view)) for view in views for count in counts)]
+        for pairing, outcomes in by_pairing(comparison).items()
+    ]
+    floors = [written([getattr(score, view) for score in comparison.floor]) for view in views]
+    rows.append(["real images (floor)", *(floor for floor in floors for _ in counts)])
+    return Table(
+        "The same samples, judged otherwise",
+        "Fréchet distance from N(0, I) in the features of a second network, and against digits that neither the generator nor "
+        "the feature networks were fitted on.",
+        [
+            "pairing",
+            *(f"{name}, {count} steps" for name in ("second features", "held-out digits") for count in counts),
+        ],
+        rows,
+    )
+
+
+def findings(comparison: Comparison) -> list[str]:
+    """What a reader should take away, worked out from the numbers; worse is said as plainly as better."""
+    groups = by_pairing(comparison)
+    deviation = spread([score.fd for score in comparison.floor])[1]
+    sentences = []
+    for pairing, outcomes in groups.items():
+        if pairing == Pairing():
+            continue
+        parts = []
+        for count in sampler_steps(comparison):
+            base = spread(fds(groups[Pairing()], "gaussian", count))[0]
+            for prior in PRIORS if pairing.method == "knn" else ("gaussian",):
+                value = spread(fds(outcomes, prior, count))[0]
+                verdict = "no different" if abs(value - base) <= 2 * deviation else "better" if value < base else "worse"
+                parts.append(f"{verdict} at {count} steps {_from(prior)} ({value / base:.2f} × vanilla's distance)")
+        sentences.append(f"{pairing}: {'; '.join(parts)}.")
+    sentences.append(
+        f"“No different” means within {2 * deviation:.3f}, twice the standard deviation of the floor; vanilla is taken from N(0, I)."
+    )
+    return sentences
+
+
+def _from(prior: str) -> str:
+    return "from N(0, I)" if prior == "gaussian" else f"from its {prior} prior"
+
+
+def fds(outcomes: list[Outcome], prior: str, count: int, view: str = "fd") -> list[float]:
+    """One view of the final score, per seed."""
+    scores: list[Score] = [outcome.priors[prior][count] for outcome in outcomes]
+    return [getattr(score, view) for score in scores]
+
+
+def sampler_steps(comparison: Comparison) -> tuple[int, ...]:
+    """The sampler's step counts of the comparison."""
+    return comparison.outcomes[0].run.evaluation.sampler_steps
