@@ -91,4 +91,4 @@ def check_finite(distances_B: Array, x: Array, noise: Array, name: str, *, wait:
         if bool(xp.any(bad_B)):
             row = int(xp.argmax(xp.astype(bad_B, xp.int64)))
             raise ValueError(f"{called} must be finite, got NaN or infinity in row {row} of {describe(array)}")
-    raise ValueError(f"x and {name} are finite but a squared distance overflows in {describe(x)}; scale x down or pass float64")
+    raise ValueError(f"x is finite but a squared distance overflows in {describe(x)}; scale x down or pass float64")

@@ -135,7 +135,8 @@ def knn(x: Array, k: int | None = None, *, candidates: Array | None = None, rng:
     Parameters
     ----------
     x : real floating array (B, ...)
-        Finite; checked on the CPU. On an accelerator a non-finite row yields NaN noise.
+        Finite; checked on the CPU. On an accelerator nothing waits: a non-finite row has a NaN distance
+        in `pair`'s `after`, and its noise is NaN where D ≥ 64.
     k : int ≥ 1
         Candidates per image. The paper's best: 4 or 8 at 3×32×32, 64 for 4×32×32 latents (Table 4).
     candidates : array (B, k, ...), optional
@@ -164,6 +165,7 @@ def knn(x: Array, k: int | None = None, *, candidates: Array | None = None, rng:
             raise TypeError("knn needs k (how many candidates to draw) or candidates=")
         return _on_backend(partial(_knn, k=KNN(k).k, rng=rng), backend, x)[0]
     _refuse_rng(rng)
+    _checks.check_images(x)
     _checks.check_images(candidates, "candidates")
     _checks.check_same(x, candidates, (x.shape[0], candidates.shape[1], *x.shape[1:]), "candidates")
     if k is not None and k != candidates.shape[1]:
@@ -203,6 +205,7 @@ def linear_assignment(
     if noise is None:
         return _on_backend(partial(_assign, cost=cost, rng=rng), backend, x)[0]
     _refuse_rng(rng)
+    _checks.check_images(x)
     _checks.check_same(x, noise, tuple(x.shape), "noise")
     return _on_backend(partial(_permute, cost=cost), backend, x, noise)[0]
 
@@ -240,7 +243,7 @@ def pair(x: Array, pairing: Pairing, *, rng: Any = None, backend: Any = None) ->
     xp = array_namespace(x)
     if pairing.method == "vanilla":
         index_B = xp.arange(x.shape[0], dtype=index_B.dtype, device=device(x))
-    return Paired(x, noise, index_B, xp.mean(before_B), xp.mean(after_B))
+    return Paired(x, noise, index_B, xp.asarray(xp.mean(before_B)), xp.asarray(xp.mean(after_B)))
 
 
 def _refuse_rng(rng: Any) -> None:

@@ -54,6 +54,6 @@ def solve(cost_BB: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def to_host(array: Array) -> np.ndarray[Any, Any]:
     """The values as a NumPy array: the only way from a device to the host in the reference."""
-    if isinstance(array, np.ndarray):
-        return array
+    if isinstance(array, np.ndarray | np.generic):
+        return np.asarray(array)
     return np.from_dlpack(array.detach() if hasattr(array, "detach") else array, device="cpu")

@@ -14,6 +14,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
 
+import numpy as np
 from array_api_compat import is_torch_array
 
 from immref import reference
@@ -137,9 +138,13 @@ def carry_in(backend: Backend, *arrays: Array) -> tuple[Array, ...]:
 
 @contextmanager
 def plain_arithmetic(x: Array) -> Iterator[None]:
-    """No gradients and no autocast while pairing torch tensors: x @ n.T would be bfloat16 inside torch.autocast."""
+    """No gradients and no autocast while pairing torch tensors: x @ n.T would be bfloat16 inside torch.autocast.
+
+    For NumPy no warnings: a value that is not finite is reported once, as an error that names its row.
+    """
     if not is_torch_array(x):
-        yield
+        with np.errstate(all="ignore"):
+            yield
         return
     torch = sys.modules["torch"]
     autocast = torch.autocast(x.device.type, enabled=False) if torch.is_autocast_enabled(x.device.type) else nullcontext()

@@ -52,7 +52,9 @@ class Seed:
 
     def generator(self, purpose: int = 0) -> np.random.Generator:
         """The NumPy generator at this place; `purpose` keeps streams apart (0 is the noise of `pair`)."""
-        return np.random.Generator(np.random.Philox(key=[self.seed, self.step], counter=[0, purpose, self.micro, self.rank]))
+        key = np.asarray([self.seed, self.step], dtype=np.uint64)
+        counter = np.asarray([0, purpose, self.micro, self.rank], dtype=np.uint64)
+        return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
 def generator(rng: Any, like: Array) -> np.random.Generator:
