@@ -46,7 +46,7 @@ def test_a_backend_that_cannot_run_says_why(plugin):
 
 
 def test_unknown_names_list_the_known_and_the_nearest(monkeypatch):
-    with pytest.raises(BackendError, match="unknown backend 'referense'; known: auto, reference, .*did you mean 'reference'"):
+    with pytest.raises(BackendError, match=r"unknown backend 'referense'; known: auto, reference, .*did you mean 'reference'"):
         immref.vanilla(X, backend="referense")
     monkeypatch.setenv("IMMREF_BACKEND", "tensorflow")
     with pytest.raises(BackendError, match="unknown backend 'tensorflow'"):
@@ -62,7 +62,7 @@ def test_a_backend_whose_library_is_missing_gives_the_pip_line(monkeypatch):
 
 def test_cupy_is_known_and_refuses_with_its_reason():
     assert "cupy" in dispatch.installed()
-    with pytest.raises(BackendError, match="backend 'cupy' .* kernels are not written yet"):
+    with pytest.raises(BackendError, match=r"backend 'cupy' .* kernels are not written yet"):
         immref.knn(X, 4, backend="cupy")
 
 

@@ -17,7 +17,7 @@ def test_frechet_distance_agrees_with_the_matrix_square_root():
 
 def test_frechet_distance_of_shifted_copies_is_the_squared_shift():
     features = np.random.default_rng(0).standard_normal((50, 3))
-    assert frechet_distance(features, features + [3.0, 4.0, 0.0]) == pytest.approx(25.0)
+    assert frechet_distance(features, features + np.asarray([3.0, 4.0, 0.0])) == pytest.approx(25.0)
 
 
 def test_frechet_distance_of_a_collapsed_set_is_the_variance_it_lacks():

@@ -32,6 +32,9 @@ IMMREF_BACKEND (auto, reference, torch, cupy, …) and IMMREF_DEVICE choose wher
 """
 
 
+LOG_WIDTH = 150  # columns where no terminal tells its own
+
+
 class UsageError(ValueError):
     """The command line asks for something that does not exist or does not fit; exit code 2."""
 
@@ -190,7 +193,8 @@ def _prepare(options: Options, name: str) -> tuple[Any, Any, Path]:
         accelerator = environment.accelerator()
         environment.describe(accelerator)
         environment.check_new(folder)
-    return accelerator, Console(), folder
+    console = Console()
+    return accelerator, console if console.is_terminal else Console(width=LOG_WIDTH), folder
 
 
 def _no_more(argv: list[str], command: str) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from accelerate import Accelerator
+from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
@@ -89,11 +90,12 @@ def write(comparison: Comparison, folder: Path) -> None:
 def show(comparison: Comparison, console: Console) -> None:
     """Print every table and what to take away."""
     for table in tables.all_tables(comparison):
-        grid = RichTable(title=table.title, caption=table.caption, title_justify="left", caption_justify="left", title_style="bold")
+        grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for number, column in enumerate(table.columns):
-            grid.add_column(column, justify="right" if number else "left", no_wrap=not number)
+            grid.add_column(column, justify="right" if number else "left", no_wrap=not number, overflow="fold")
         for row in table.rows:
             grid.add_row(*row)
-        console.print("\n", grid, highlight=False)
+        console.print(f"\n[bold]{table.title}[/]", grid, table.caption, sep="\n", highlight=False)
+    console.print()
     for sentence in tables.findings(comparison):
         console.print(f"· {sentence}", highlight=False)

@@ -45,7 +45,7 @@ class Optimizer:
 class Evaluation:
     """When and how samples are drawn and compared with the data."""
 
-    at_steps: tuple[int, ...] = (100, 200, 400, 600, 800)
+    at_steps: tuple[int, ...] = (100, 200, 400, 800, 1200)
     sampler_steps: tuple[int, ...] = (4, 16)
     num_samples: int = 1500
     temperature: float = 1.08
@@ -67,7 +67,7 @@ class Run:
     train_batch_size: int = 128
     gradient_accumulation_steps: int = 1
     """Micro-batches of train_batch_size in a window; pairing sees the whole window at once."""
-    max_train_steps: int = 800
+    max_train_steps: int = 1200
 
     def __post_init__(self) -> None:
         for name in ("train_batch_size", "gradient_accumulation_steps", "max_train_steps"):

@@ -25,7 +25,7 @@ STYLE: Any = {
     "font.size": 10,
     "savefig.dpi": 130,
 }
-GRID_ROWS, GRID_COLUMNS = 3, 16
+GRID_ROWS, GRID_COLUMNS = 2, 24
 
 
 def draw(comparison: Comparison, images: Images, pictures: Pictures, folder: Path) -> dict[str, Path]:
@@ -71,10 +71,11 @@ def samples(comparison: Comparison, images: Images, pictures: Pictures) -> Figur
     strips += [
         (f"{pairing}\n{count} steps", by_count[count]) for count in sampler_steps(comparison) for pairing, by_count in pictures.items()
     ]
-    figure = Figure(figsize=(9, 1.55 * len(strips)))
-    spread_pixels = 2 * images.train.std()
+    figure = Figure(figsize=(11, 0.95 * len(strips)))
     for axes, (label, batch) in zip(figure.subplots(len(strips), 1), strips, strict=True):
-        axes.imshow(tile(batch), cmap="gray_r", vmin=-spread_pixels, vmax=spread_pixels, interpolation="nearest")
+        axes.imshow(
+            tile(batch, images.train.min()), cmap="gray_r", vmin=images.train.min(), vmax=images.train.max(), interpolation="nearest"
+        )
         axes.set(xticks=[], yticks=[])
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
@@ -83,11 +84,11 @@ def samples(comparison: Comparison, images: Images, pictures: Pictures) -> Figur
     return figure
 
 
-def tile(batch: FloatArray) -> FloatArray:
+def tile(batch: FloatArray, background: float) -> FloatArray:
     """The first images (N, 1, H, W) laid out as one picture, with a margin of one pixel."""
-    padded = np.pad(batch[: GRID_ROWS * GRID_COLUMNS, 0], ((0, 0), (1, 1), (1, 1)), constant_values=batch.min())
+    padded = np.pad(batch[: GRID_ROWS * GRID_COLUMNS, 0], ((0, 0), (1, 1), (1, 1)), constant_values=background)
     rows, columns = -(-len(padded) // GRID_COLUMNS), GRID_COLUMNS
-    padded = np.concatenate([padded, np.full((rows * columns - len(padded), *padded.shape[1:]), batch.min())])
+    padded = np.concatenate([padded, np.full((rows * columns - len(padded), *padded.shape[1:]), background)])
     height, width = padded.shape[1:]
     return padded.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
 

@@ -71,7 +71,7 @@ def figure(path: Path, caption: str) -> str:
 
 def grid(table: tables.Table) -> str:
     """A table with its title and caption."""
-    head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
+    head = "".join(f"<th>{escape(column).replace(chr(10), '<br>')}</th>" for column in table.columns)
     rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
     return (
         f'<h2>{escape(table.title)}</h2><p class="caption">{escape(table.caption)}</p>'

@@ -12,7 +12,7 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class Table:
-    """A title, a caption that tells how to read it, and rows of text; the first column is the pairing."""
+    """A title, a caption that tells how to read it, and rows of text; a column's name may have two lines."""
 
     title: str
     caption: str
@@ -38,8 +38,8 @@ def exact(comparison: Comparison) -> Table:
         "Exact field, no training",
         f"Fréchet distance of samples after 1 … {last} Euler steps from N(0, I), and from matched noise. Floor (real images): {floor}. "
         "It is the limit of a perfect network that memorises; linear assignment has no closed form.",
-        ["pairing", *(f"{count} step{'s' if count > 1 else ''}" for count in steps), f"{last}, matched", "curvature"],
-        [*rows],
+        ["pairing", *(f"{count}\nstep{'s' if count > 1 else ''}" for count in steps), f"{last} steps\nmatched", "curvature"],
+        rows,
     )
 
 
@@ -52,14 +52,14 @@ def quality(comparison: Comparison) -> Table:
         if "temperature" in outcomes[0].priors:
             std = outcomes[0].run.evaluation.temperature
             cells = [[written(fds(outcomes, "temperature", count)), NOTHING, NOTHING] for count in counts]
-            rows.append([f"  {pairing}, noise ×{std:g}", *(cell for group in cells for cell in group)])
+            rows.append([f"  noise ×{std:g}", *(cell for group in cells for cell in group)])
     return Table(
         "Trained networks: Fréchet distance",
         f"Floor (real images): {written([score.fd for score in comparison.floor])}. gaussian: sampling starts from N(0, I), as in the "
         "paper; moment: from a Gaussian fitted to the noise that training saw; matched: from noise paired with held-out images. "
         "For vanilla, scaling and assignment the three are one law, so their spread is the noise of the metric. "
-        "The row with warmer noise is a control: what a few-step sampler gains without any pairing.",
-        ["pairing", *(f"{count} steps, {prior}" for count in counts for prior in PRIORS)],
+        "“noise ×” is a control, vanilla started from wider noise: what a few-step sampler gains without any pairing.",
+        ["pairing", *(f"{count} steps\n{prior}" for count in counts for prior in PRIORS)],
         rows,
     )
 
@@ -87,7 +87,7 @@ def speed(comparison: Comparison) -> Table:
         "Speed-up: vanilla's training step of best distance over the step that reaches it, from N(0, I), one number per seed. "
         f"Vanilla is trained for {steps:,} steps; where it still improves at the end, its best is the budget's end. "
         "Distance: change of the mean image-noise distance. E n²: 1 for standard normal noise.",
-        ["pairing", *(f"speed-up, {count} steps" for count in counts), "distance", "E n²", "pairing, ms a step", "share of the step"],
+        ["pairing", *(f"speed-up\n{count} steps" for count in counts), "distance", "E n²", "pairing\nms a step", "share of\nthe step"],
         rows,
     )
 
@@ -108,7 +108,7 @@ def other_views(comparison: Comparison) -> Table:
         "the feature networks were fitted on.",
         [
             "pairing",
-            *(f"{name}, {count} steps" for name in ("second features", "held-out digits") for count in counts),
+            *(f"{name}\n{count} steps" for name in ("second features", "held-out digits") for count in counts),
         ],
         rows,
     )
@@ -120,24 +120,16 @@ def findings(comparison: Comparison) -> list[str]:
     deviation = spread([score.fd for score in comparison.floor])[1]
     sentences = []
     for pairing, outcomes in groups.items():
-        if pairing == Pairing():
-            continue
-        parts = []
-        for count in sampler_steps(comparison):
+        for count in sampler_steps(comparison) if pairing != Pairing() else ():
             base = spread(fds(groups[Pairing()], "gaussian", count))[0]
+            parts = []
             for prior in PRIORS if pairing.method == "knn" else ("gaussian",):
                 value = spread(fds(outcomes, prior, count))[0]
                 verdict = "no different" if abs(value - base) <= 2 * deviation else "better" if value < base else "worse"
-                parts.append(f"{verdict} at {count} steps {_from(prior)} ({value / base:.2f} × vanilla's distance)")
-        sentences.append(f"{pairing}: {'; '.join(parts)}.")
-    sentences.append(
-        f"“No different” means within {2 * deviation:.3f}, twice the standard deviation of the floor; vanilla is taken from N(0, I)."
-    )
+                parts.append(f"{value / base:.2f} from {'N(0, I)' if prior == 'gaussian' else f'its {prior} prior'} ({verdict})")
+            sentences.append(f"{pairing}, {count} steps, distance relative to vanilla's: {', '.join(parts)}")
+    sentences.append(f"“no different”: within {2 * deviation:.3f}, twice the standard deviation of the floor; vanilla starts from N(0, I)")
     return sentences
-
-
-def _from(prior: str) -> str:
-    return "from N(0, I)" if prior == "gaussian" else f"from its {prior} prior"
 
 
 def fds(outcomes: list[Outcome], prior: str, count: int, view: str = "fd") -> list[float]:
