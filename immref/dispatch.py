@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from array_api_compat import is_torch_array
 
 from immref import reference
 from immref._checks import Array, nearest_name
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 VARIABLE = "IMMREF_BACKEND"
 DEVICE_VARIABLE = "IMMREF_DEVICE"
@@ -81,8 +83,10 @@ class Choice:
 
 
 @cache
-def installed() -> dict[str, EntryPoint | None]:
+def installed() -> dict[str, "EntryPoint | None"]:
     """The known backends by name; the reference needs no entry point."""
+    from importlib.metadata import entry_points  # here, because only the first dispatch needs it
+
     return {"reference": None, **{point.name: point for point in entry_points(group="immref.backends")}}
 
 
@@ -108,8 +112,6 @@ def choose(x: Array, backend: str | Backend | None = None) -> Choice:
     ------
     BackendError
         Unknown name, missing library or device.
-    TypeError
-        An accelerated backend is asked to work on another library's arrays (NumPy's excepted).
     """
     if backend is not None and not isinstance(backend, str):
         return Choice(backend, "given as an object")
@@ -127,7 +129,7 @@ def choose(x: Array, backend: str | Backend | None = None) -> Choice:
 
 
 def carry_in(backend: Backend, *arrays: Array) -> tuple[Array, ...]:
-    """Hand `arrays` to an accelerated backend: its own as they are, NumPy's copied to IMMREF_DEVICE."""
+    """Hand `arrays` to an accelerated backend: its own as they are, NumPy's copied to IMMREF_DEVICE; others are a TypeError."""
     for array in arrays:
         library = type(array).__module__.partition(".")[0]
         if not backend.accepts(array) and library != "numpy":

@@ -44,15 +44,13 @@ def radial(rng: torch.Generator | None, df: int, shape: tuple[int, ...], like: T
     touches fewer than one draw in 1e9.
     """
     dtype = torch.float32 if like.device.type == "mps" else torch.float64
-    tries = (TRIES, *shape)
-    along = torch.randn(shape, generator=rng, dtype=dtype, device=like.device)
-    z_T = torch.randn(tries, generator=rng, dtype=dtype, device=like.device)
-    u_T = torch.rand(tries, generator=rng, dtype=dtype, device=like.device)
+    normal_T = torch.randn((1 + TRIES, *shape), generator=rng, dtype=dtype, device=like.device)
+    along, z_T = normal_T[0], normal_T[1:]
+    cost_T = torch.empty_like(z_T).exponential_(generator=rng)  # -ln of the uniform number that decides
     d = df / 2 - 1 / 3
-    v_T = (1 + z_T / (9 * d) ** 0.5) ** 3
-    safe_T = v_T.clamp_min(torch.finfo(dtype).tiny)
-    accepted_T = (v_T > 0) & (torch.log(u_T) < 0.5 * z_T**2 + d - d * v_T + d * torch.log(safe_T))
-    across = safe_T[-1]
+    v_T = (z_T / (9 * d) ** 0.5).add_(1).pow_(3).clamp_(min=torch.finfo(dtype).tiny)
+    accepted_T = d * (v_T - 1 - torch.log(v_T)) < 0.5 * z_T * z_T + cost_T
+    across = v_T[-1]
     for attempt in reversed(range(TRIES - 1)):
         across = torch.where(accepted_T[attempt], v_T[attempt], across)
     return along, 2 * d * across

@@ -1,0 +1,122 @@
+"""The torch backend as its users meet it: which arrays it takes, what it draws, what it says when it cannot run."""
+
+import inspect
+
+import array_api_strict
+import immref_torch
+import numpy as np
+import pytest
+import torch
+
+import immref
+from immref import KNN, BackendError, LinearAssignment, Seed, Vanilla, dispatch, reference
+from immref.diffusion import corrupt, velocity
+
+B, D = 12, 80
+PAIRINGS = (Vanilla(), KNN(k=4), LinearAssignment())
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch):
+    monkeypatch.delenv(dispatch.VARIABLE, raising=False)
+    monkeypatch.delenv(dispatch.DEVICE_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def x():
+    return torch.from_numpy(np.random.default_rng(0).standard_normal((B, D)).astype(np.float32))
+
+
+def test_tensors_run_on_torch_and_arrays_on_the_reference(x):
+    assert str(dispatch.choose(x)) == f"torch (torch {torch.__version__}): auto, for torch arrays"
+    assert dispatch.choose(x.numpy()).backend is reference
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS, ids=str)
+def test_numpy_arrays_are_carried_in_and_back(x, pairing):
+    carried = immref.pair(x.numpy(), pairing, rng=Seed(1), backend="torch")
+    own = immref.pair(x, pairing, rng=Seed(1))
+    for name in ("noise", "index", "before", "after"):
+        value = getattr(carried, name)
+        assert isinstance(value, np.ndarray), name
+        assert np.array_equal(value, getattr(own, name).numpy()), name
+
+
+def test_another_library_s_arrays_are_refused(x):
+    strict = array_api_strict.asarray(x.numpy())
+    with pytest.raises(TypeError, match=r"'torch' takes its own arrays or NumPy's, got array_api_strict; set IMMREF_BACKEND=reference"):
+        immref.knn(strict, 4, backend="torch")
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS, ids=str)
+def test_on_the_reference_a_seed_means_the_same_noise_for_tensors_and_arrays(x, pairing, monkeypatch):
+    monkeypatch.setenv("IMMREF_BACKEND", "reference")
+    tensors, arrays = immref.pair(x, pairing, rng=Seed(2, step=3)), immref.pair(x.numpy(), pairing, rng=Seed(2, step=3))
+    assert isinstance(tensors.noise, torch.Tensor)
+    assert tensors.index.tolist() == arrays.index.tolist()
+    largest = max(np.abs(x.numpy()).max(), np.abs(arrays.noise).max())
+    band = D * np.finfo(np.float32).eps * largest  # sums of D float32 products, in two orders
+    assert np.abs(tensors.noise.numpy() - arrays.noise).max() <= band
+
+
+@pytest.mark.parametrize("backend", ["torch", "reference"])
+def test_torch_manual_seed_governs_where_no_rng_is_given(x, backend):
+    def drawn():
+        return immref.knn(x, 4, backend=backend)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        first, second = drawn(), drawn()
+        torch.manual_seed(5)
+        again = drawn()
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+
+
+def test_a_seed_leaves_torch_s_own_generator_alone(x):
+    before = torch.random.get_rng_state()
+    immref.knn(x, 4, rng=Seed(0))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_gradients_reach_the_image_through_corrupt_and_not_through_the_noise(x):
+    x.requires_grad_()
+    a_B = torch.linspace(0.1, 0.9, B)
+    paired = immref.pair(x, KNN(k=4, scale=2.0), rng=Seed(0))
+    corrupt(paired.x, paired.noise, a_B, 1 - a_B).sum().backward()
+    assert torch.equal(x.grad, (2 * a_B)[:, None].expand(B, D))
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`-wrapped function:UserWarning")
+def test_a_compiled_training_step_gives_what_the_plain_one_gives(x):
+    torch.compiler.reset()
+    layer = torch.nn.Linear(D, D)
+    t_B = torch.linspace(0.0, 1.0, B)
+
+    def step(x):
+        noise = immref.knn(x, 4, rng=Seed(0))
+        return torch.nn.functional.mse_loss(layer(corrupt(x, noise, t_B, 1 - t_B)), velocity(x, noise))
+
+    plain = torch.autograd.grad(step(x), layer.weight)
+    compiled = torch.autograd.grad(torch.compile(step, backend="eager")(x), layer.weight)
+    assert torch.equal(compiled[0], plain[0])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_a_device_that_is_not_there_is_an_error_with_its_reason(x, monkeypatch):
+    monkeypatch.setenv("IMMREF_DEVICE", "cuda")
+    with pytest.raises(BackendError, match=r"backend 'torch' \(asked for\) cannot run: device 'cuda' cannot be used \(.+\)"):
+        immref.knn(x.numpy(), 4, backend="torch")
+
+
+def test_a_generator_on_another_device_is_refused(x):
+    with pytest.raises(ValueError, match=r"rng must be a generator on the device of x \(meta\), got one on cpu"):
+        immref_torch.generator(torch.Generator(), like=x.to("meta"))
+
+
+def test_the_backend_has_the_reference_s_names_and_signatures():
+    assert immref_torch.__all__ == reference.__all__
+    for name in reference.__all__:
+        ours, theirs = getattr(immref_torch, name), getattr(reference, name)
+        if callable(ours):
+            assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters), name
