@@ -10,7 +10,7 @@ takes its direction from g. The law is exactly that of drawing K noises and keep
 Shape suffixes: B images, K candidates besides candidate 0, D numbers per image.
 """
 
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 
 from immref._checks import Array
 
@@ -48,20 +48,10 @@ def collapse(x_BD: Array, g_BD: Array, a_BK: Array, s_BK: Array) -> tuple[Array,
     a_BK = xp.concat([a0_B[:, None], a_BK], axis=1)
     s_BK = xp.concat([s0_B[:, None], s_BK], axis=1)
     squared_BK = (a_BK - norm_B[:, None]) ** 2 + s_BK
-    index_B = first_argmin(squared_BK)
+    index_B = xp.argmin(squared_BK, axis=1)  # the standard promises the first of equals
     aJ_B, sJ_B, nearest_B = (xp.take_along_axis(v, index_B[:, None], axis=1)[:, 0] for v in (a_BK, s_BK, squared_BK))
 
     stretch_B = xp.where(index_B == 0, xp.ones_like(sJ_B), xp.sqrt(sJ_B / s0_B))
     shift_B = (aJ_B - stretch_B * a0_B) / safe_B
     noise_BD = g_BD * xp.astype(stretch_B, x_BD.dtype)[:, None] + x_BD * xp.astype(shift_B, x_BD.dtype)[:, None]
     return noise_BD, index_B, xp.sqrt(squared_BK[:, 0]), xp.sqrt(nearest_B)
-
-
-def first_argmin(values_BK: Array) -> Array:
-    """The first index of the least value in each row: argmin with the tie rule that not every library promises."""
-    xp = array_namespace(values_BK)
-    count = values_BK.shape[1]
-    order_K = xp.arange(count, dtype=xp.int64, device=device(values_BK))
-    least_B = xp.min(values_BK, axis=1)
-    index_B = xp.min(xp.where(values_BK <= least_B[:, None], order_K, count), axis=1)
-    return xp.where(index_B == count, 0, index_B)  # a row of NaN has no least value

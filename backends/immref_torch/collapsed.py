@@ -2,24 +2,23 @@
 
 import torch
 from torch import Tensor
-from torch.linalg import vecdot
+from torch.linalg import vecdot, vector_norm
 
 
 def collapse(x_BD: Tensor, g_BD: Tensor, a_BK: Tensor, s_BK: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As the reference; the result is built in one allocation."""
-    real, count = a_BK.dtype, a_BK.shape[1] + 1
-    xx_B, xg_B, gg_B = vecdot(x_BD, x_BD).to(real), vecdot(x_BD, g_BD).to(real), vecdot(g_BD, g_BD).to(real)
-    norm_B = xx_B.sqrt()
+    real = a_BK.dtype
+    norm_B, length_B, xg_B = (v.to(real) for v in (vector_norm(x_BD, dim=1), vector_norm(g_BD, dim=1), vecdot(x_BD, g_BD)))
+    gg_B = length_B.square()
     null_B = norm_B == 0
     safe_B = norm_B + null_B
     a0_B = xg_B / safe_B
-    first_B1 = (gg_B - 2 * xg_B + xx_B)[:, None]
+    first_B1 = (gg_B - 2 * xg_B + norm_B.square())[:, None]
     squared_BK = torch.cat([first_B1, (a_BK - norm_B[:, None]).square_().add_(s_BK)], dim=1)
-    least_B1 = squared_BK.amin(1, keepdim=True)
-    index_B = torch.where(squared_BK <= least_B1, torch.arange(count, device=x_BD.device), count).amin(1) % count
+    index_B = squared_BK.argmin(1)
     nearest_B = squared_BK.gather(1, index_B[:, None])[:, 0]
     kept_B = index_B == 0
-    if count == 1:
+    if a_BK.shape[1] == 0:
         return g_BD.clone(), index_B, nearest_B.sqrt(), nearest_B.sqrt()
 
     row_B1 = (index_B - 1).clamp_(min=0)[:, None]

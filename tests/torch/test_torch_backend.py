@@ -3,12 +3,12 @@
 import inspect
 
 import array_api_strict
-import immref_torch
 import numpy as np
 import pytest
 import torch
 
 import immref
+import immref_torch
 from immref import KNN, BackendError, LinearAssignment, Seed, Vanilla, dispatch, reference
 from immref.diffusion import corrupt, velocity
 

@@ -16,6 +16,7 @@ from immref import BackendError, Pairing, dispatch
 from immref._checks import nearest_name
 from immref_trainers import config, recipes
 from immref_trainers.config import Run
+from immref_trainers.errors import TrainingError, UsageError
 
 USAGE = """\
 usage: immref COMMAND [RECIPE] [settings]
@@ -33,10 +34,6 @@ IMMREF_BACKEND (auto, reference, torch, cupy, …) and IMMREF_DEVICE choose wher
 
 
 LOG_WIDTH = 150  # columns where no terminal tells its own
-
-
-class UsageError(ValueError):
-    """The command line asks for something that does not exist or does not fit; exit code 2."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +82,9 @@ def main(argv: list[str]) -> int:
     except (UsageError, BackendError, FileExistsError) as error:
         print(f"immref: {error}", file=sys.stderr)
         return 2
+    except TrainingError as error:
+        print(f"immref: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("immref: interrupted; what was finished is in the output folder", file=sys.stderr)
         return 130
@@ -118,7 +118,7 @@ def run_train(argv: list[str]) -> int:
     if settings.options.dry_run:
         print(config.to_json(run), end="")
         return 0
-    accelerator, console, folder = _prepare(settings.options, f"{name}-{str(run.pairing).replace(' ', '-')}")
+    accelerator, console, folder = _prepare(settings.options, f"{name}-{config.run_name(run)}")
     from immref_trainers.train import train
 
     train(run, folder, accelerator, console)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from immref_trainers import environment, exact_field, figures, report, tables
-from immref_trainers.config import Run
+from immref_trainers.config import Run, run_name
 from immref_trainers.data import digits
 from immref_trainers.experiment import run_one
 from immref_trainers.metrics import features
@@ -67,12 +67,6 @@ def compare(runs: list[Run], folder: Path, accelerator: Accelerator, console: Co
         f"\ntrained in {duration(sum(outcome.seconds for outcome in outcomes))}; report: {folder / 'report.html'}", highlight=False
     )
     return comparison
-
-
-def run_name(run: Run) -> str:
-    """The folder of one run: 'knn-k4-seed0'."""
-    label = str(run.pairing).lower().replace("×", "x").replace("=", "").replace(", ", "-").replace(" ", "-")
-    return f"{label}-seed{run.seed}"
 
 
 def write(comparison: Comparison, folder: Path) -> None:

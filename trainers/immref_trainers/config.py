@@ -99,6 +99,12 @@ def parse_pairing(text: str) -> Pairing:
     return Pairing(**values)
 
 
+def run_name(run: Run) -> str:
+    """The folder of one run: 'knn-k4-seed0'."""
+    label = str(run.pairing).lower().replace("×", "x").replace("=", "").replace(", ", "-").replace(" ", "-")
+    return f"{label}-seed{run.seed}"
+
+
 def to_json(record: Any) -> str:
     """The text of `run.json`."""
     return json.dumps(dataclasses.asdict(record), indent=2) + "\n"

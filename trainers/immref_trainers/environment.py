@@ -2,7 +2,6 @@
 
 import os
 import platform
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,20 +9,9 @@ import torch
 from accelerate import Accelerator
 
 from immref import dispatch
+from immref_trainers.results import Environment
 
 PACKAGES = ("immref", "numpy", "scipy", "torch", "diffusers", "accelerate", "scikit-learn")
-
-
-@dataclass(frozen=True)
-class Environment:
-    """What a run's record says about the machine it ran on."""
-
-    device: str
-    backend: str
-    threads: int
-    python: str
-    machine: str
-    versions: dict[str, str]
 
 
 def accelerator() -> Accelerator:

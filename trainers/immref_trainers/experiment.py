@@ -16,11 +16,11 @@ from immref import Pairing
 from immref_trainers import config
 from immref_trainers.config import Run
 from immref_trainers.data.digits import Images
-from immref_trainers.environment import Environment, new_folder
+from immref_trainers.environment import new_folder
 from immref_trainers.loop import Step, Trainer
 from immref_trainers.metrics.judge import Judge
 from immref_trainers.objectives import flow
-from immref_trainers.results import Dose, Outcome, Point, Scores
+from immref_trainers.results import Dose, Environment, Outcome, Point, Scores
 from immref_trainers.samplers import euler, priors
 
 FloatArray = np.ndarray[Any, Any]

@@ -15,12 +15,9 @@ from immref import Paired, Seed
 from immref_trainers import streams
 from immref_trainers.config import Run
 from immref_trainers.data.order import window_indices
+from immref_trainers.errors import TrainingError
 from immref_trainers.networks import unet
 from immref_trainers.objectives import flow
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message names the step."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,28 @@ from dataclasses import dataclass
 
 from immref import Pairing
 from immref_trainers.config import Run
-from immref_trainers.environment import Environment
-from immref_trainers.metrics.judge import Score
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a run's record says about the machine it ran on."""
+
+    device: str
+    backend: str
+    threads: int
+    python: str
+    machine: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Fréchet distances to the training images, to them in a second network's features, and to held-out images."""
+
+    fd: float
+    fd_second_features: float
+    fd_held_out: float
+
 
 Scores = dict[int, Score]  # by the sampler's steps
 

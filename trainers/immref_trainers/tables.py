@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from immref import Pairing
-from immref_trainers.metrics.judge import Score
-from immref_trainers.results import Comparison, Outcome, by_pairing, speedups, spread, written
+from immref_trainers.results import Comparison, Outcome, Score, by_pairing, speedups, spread, written
 from immref_trainers.samplers.priors import PRIORS
 
 NOTHING = "–"

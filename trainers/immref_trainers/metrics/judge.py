@@ -1,6 +1,5 @@
 """Fréchet distances of samples to real images, in three views, each with its floor."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,19 +8,11 @@ from immref.miscibility import frechet_distance
 from immref_trainers import streams
 from immref_trainers.data.digits import Images
 from immref_trainers.metrics import features
+from immref_trainers.results import Score
 
 FloatArray = np.ndarray[Any, Any]
 
 FLOOR_DRAWS = 5
-
-
-@dataclass(frozen=True)
-class Score:
-    """Fréchet distances to the training images, to them in a second network's features, and to held-out images."""
-
-    fd: float
-    fd_second_features: float
-    fd_held_out: float
 
 
 class Judge:

@@ -1,0 +1,36 @@
+"""What the trainers' tests share: the CPU, the digits, and a run small enough for seconds."""
+
+import pytest
+from accelerate import Accelerator
+
+from immref import dispatch
+from immref_trainers.config import Data, Evaluation, Run, UNet
+from immref_trainers.data import digits
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch):
+    """On the CPU, on the backend that `auto` finds; whatever a command sets is undone after the test."""
+    monkeypatch.setenv(dispatch.VARIABLE, "auto")
+    monkeypatch.setenv(dispatch.DEVICE_VARIABLE, "cpu")
+
+
+@pytest.fixture(scope="session")
+def accelerator():
+    return Accelerator(cpu=True)
+
+
+@pytest.fixture(scope="session")
+def images():
+    return digits.load(Data())
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    return Run(
+        recipe="digits-flow",
+        network=UNet(block_out_channels=(8,), norm_num_groups=4),
+        evaluation=Evaluation(at_steps=(12,), sampler_steps=(1, 2), num_samples=48),
+        train_batch_size=64,
+        max_train_steps=12,
+    )

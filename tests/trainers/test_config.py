@@ -1,0 +1,143 @@
+"""A run's record: there and back through run.json, and a sentence for every mistake."""
+
+import dataclasses
+import json
+
+import pytest
+
+from immref import KNN, ImageScaling, LinearAssignment, Pairing, Vanilla
+from immref_trainers import recipes
+from immref_trainers.config import Evaluation, Run, from_json, load_run, parse_pairing, to_json
+
+RUN = Run(recipe="digits-flow")
+PAIRINGS = (Vanilla(), KNN(k=4), KNN(k=64, scale=1.5), LinearAssignment("sqeuclidean"), ImageScaling(2.0))
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS, ids=str)
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_recipe_survives_run_json(name, pairing, tmp_path):
+    run = dataclasses.replace(recipes.find(name).run(), pairing=pairing, seed=3)
+    (tmp_path / "run.json").write_text(to_json(run), encoding="utf-8")
+    assert load_run(tmp_path) == run
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_a_recipe_knows_its_own_name_and_its_plan_differs_in_pairing_and_seed_alone(name):
+    recipe = recipes.find(name)
+    plan = recipes.plan(recipe.run(), recipe.pairings, seeds=2)
+    assert [(run.pairing, run.seed) for run in plan] == [(pairing, seed) for seed in (0, 1) for pairing in recipe.pairings]
+    assert {dataclasses.replace(run, pairing=Pairing(), seed=0) for run in plan} == {recipe.run()}
+    assert recipe.run().recipe == name
+
+
+def altered(**changes):
+    """run.json with some of its values replaced; a dotted name reaches inside."""
+    record = json.loads(to_json(RUN))
+    for name, value in changes.items():
+        *path, last = name.split("__")
+        place = record
+        for key in path:
+            place = place[key]
+        place[last] = value
+    return json.dumps(record)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (altered(sede=1), "run has an unknown key 'sede'; known: recipe, .*did you mean 'seed'"),
+        (altered(pairing__kk=1), r"run.pairing has an unknown key 'kk'; known: method, k, scale, cost; did you mean 'k'\?"),
+        ('{"recipe": "digits-flow"}', "run lacks data, network, objective, pairing, .*, max_train_steps"),
+        (altered(seed="0"), "run.seed must be a int, got '0'"),
+        (altered(seed=0.0), "run.seed must be a int, got 0.0"),
+        (altered(seed=True), "run.seed must be a int, got True"),
+        (altered(optimizer__learning_rate=True), "run.optimizer.learning_rate must be a float, got True"),
+        (altered(data=None), "run.data must be an object, got None"),
+        (altered(evaluation__at_steps=800), "run.evaluation.at_steps must be a list, got 800"),
+        (altered(evaluation__sampler_steps=[4, "16"]), r"run.evaluation.sampler_steps\[1\] must be a int, got '16'"),
+        (altered(pairing__method="knm"), "run.pairing.method must be one of 'vanilla', 'knn', 'linear_assignment', got 'knm'; .*'knn'"),
+        (altered(pairing__k=4), "k=4 needs method 'knn', got 'vanilla'"),
+        (altered(pairing__scale=float("nan")), "scale must be finite and > 0, got nan"),
+        ("[]", r"run must be an object, got \[\]"),
+        ("{", "Expecting property name"),
+    ],
+)
+def test_the_loader_is_strict(text, words):
+    with pytest.raises(ValueError, match=words):
+        from_json(text)
+
+
+def test_whole_numbers_are_welcome_where_a_float_is_wanted():
+    assert from_json(altered(optimizer__learning_rate=1)).optimizer.learning_rate == 1.0
+
+
+def end(*at_steps, **others):
+    return {"evaluation": Evaluation(at_steps=at_steps, **others)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train_batch_size": 0}, "train_batch_size must be ≥ 1, got 0"),
+        ({"gradient_accumulation_steps": -1}, "gradient_accumulation_steps must be ≥ 1, got -1"),
+        ({"max_train_steps": 0}, "max_train_steps must be ≥ 1, got 0"),
+        (end(100), r"at_steps must increase and end at max_train_steps=\d+, got \(100,\); set both, e.g. --max-train-steps"),
+        (end(), "at_steps must increase"),
+        (end(0, RUN.max_train_steps), "at_steps must increase"),
+        (end(20, 10, RUN.max_train_steps), "at_steps must increase"),
+        (end(10, 10, RUN.max_train_steps), "at_steps must increase"),
+        (end(RUN.max_train_steps, sampler_steps=()), r"sampler_steps must be one or more numbers ≥ 1, got \(\)"),
+        (end(RUN.max_train_steps, sampler_steps=(4, 0)), "sampler_steps must be one or more numbers ≥ 1"),
+        (end(RUN.max_train_steps, num_samples=1), "num_samples must be ≥ 2, got 1"),
+        ({"seed": -1}, "seed must be"),
+    ],
+)
+def test_a_run_that_cannot_be_carried_out_is_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(RUN, **changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "pairing"),
+    [
+        ("vanilla", Vanilla()),
+        ("knn,k=8,scale=2", KNN(k=8, scale=2.0)),
+        ("vanilla,scale=1.5", ImageScaling(1.5)),
+        ("linear_assignment,cost=sqeuclidean", LinearAssignment("sqeuclidean")),
+    ],
+)
+def test_a_pairing_is_read_from_text(text, pairing):
+    assert parse_pairing(text) == pairing
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("nn,k=2", "method must be one of vanilla, knn, linear_assignment, got 'nn'; did you mean 'knn'"),
+        ("knn,kk=3", "pairing 'knn,kk=3' has an unknown key 'kk'; known: k, scale, cost; did you mean 'k'"),
+        ("knn,k=x", "pairing 'knn,k=x': k must be int, got 'x'"),
+        ("knn,k", "k must be int, got ''"),
+        ("knn,k=0", "k must be an integer ≥ 1, got 0"),
+        ("knn,k=4,scale=nan", "scale must be finite and > 0"),
+        ("linear_assignment,cost=euclidean", "cost must be one of l2, sqeuclidean, got 'euclidean'; did you mean 'sqeuclidean'"),
+        ("vanilla,k=4", "k=4 needs method 'knn'"),
+        ("knn,k=4,cost=sqeuclidean", "cost='sqeuclidean' needs method 'linear_assignment', got 'knn'"),
+        ("", "method must be one of"),
+    ],
+)
+def test_a_pairing_that_does_not_exist_is_refused(text, words):
+    with pytest.raises(ValueError, match=words):
+        parse_pairing(text)
+
+
+@pytest.mark.parametrize(
+    ("pairings", "seeds", "words"),
+    [
+        ((KNN(k=4),), 1, "pairings must include vanilla"),
+        ((Vanilla(), KNN(k=4), KNN(k=4)), 1, "pairings must differ, got vanilla, KNN k=4, KNN k=4"),
+        ((Vanilla(),), 0, "seeds must be ≥ 1, got 0"),
+    ],
+)
+def test_a_plan_that_compares_nothing_is_refused(pairings, seeds, words):
+    with pytest.raises(ValueError, match=words):
+        recipes.plan(RUN, pairings, seeds)

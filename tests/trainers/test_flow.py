@@ -1,0 +1,98 @@
+"""Flow matching and its sampler, against a predictor that is exactly right."""
+
+import numpy as np
+import pytest
+import torch
+
+import immref
+from immref import KNN, ImageScaling, LinearAssignment, Paired, Seed, Vanilla
+from immref.exact import ExactField
+from immref_trainers import recipes, streams
+from immref_trainers.config import UNet
+from immref_trainers.networks import unet
+from immref_trainers.objectives import flow
+from immref_trainers.samplers import euler
+
+PAIRINGS = (Vanilla(), KNN(k=4), LinearAssignment(), ImageScaling(2.0), KNN(k=8, scale=2.0))
+
+
+@pytest.fixture
+def batch(images):
+    return torch.from_numpy(images.train[:32])
+
+
+def perfect(paired):
+    """The predictor that knows each image's noise."""
+    return lambda x_t, t_B: paired.x - paired.noise
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS, ids=str)
+def test_the_perfect_predictor_has_no_loss(batch, pairing):
+    paired = immref.pair(batch, pairing, rng=Seed(0))
+    assert flow.loss(perfect(paired), paired, torch.rand(len(batch))).item() == 0.0
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS, ids=str)
+def test_the_noise_that_corrupts_is_the_noise_in_the_target(batch, pairing):
+    """What is left of x_t without the image's part is (1 - t) times the noise; from it the loss must come out as zero."""
+    paired = immref.pair(batch, pairing, rng=Seed(0))
+    t_B = torch.linspace(0.0, 0.5, len(batch))
+
+    def from_x_t(x_t, t_B):
+        t = t_B[:, None, None, None]
+        return paired.x - (x_t - t * paired.x) / (1 - t)
+
+    largest = max(paired.x.abs().max().item(), paired.noise.abs().max().item())
+    rounding = 8 * torch.finfo(torch.float32).eps * largest  # eight roundings, at t ≤ ½ none is enlarged more than twofold
+    assert flow.loss(from_x_t, paired, t_B).item() <= rounding**2
+
+
+def test_noise_that_changed_places_between_corruption_and_target_shows(batch):
+    paired = immref.pair(batch, KNN(k=4), rng=Seed(0))
+    moved = Paired(paired.x, paired.noise.roll(1, 0), paired.index, paired.before, paired.after)
+    # two independent noises differ by 2 in mean square, KNN's by a little less
+    assert flow.loss(perfect(paired), moved, torch.rand(len(batch))).item() > 1.0
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_with_the_exact_field_as_predictor_euler_is_the_exact_sampler(images, scale):
+    """In float64, and with times that float32 holds exactly, only rounding is left."""
+    data = scale * images.train[:200].reshape(200, -1).astype(np.float64)
+    noise = np.random.default_rng(0).standard_normal((30, *images.train.shape[1:]))
+    field, steps = ExactField(data, k=4), 8
+    exact = field.sample(noise.reshape(30, -1), steps)[-1] / scale
+
+    def velocity(x_t, t_B):
+        t, z_MD = float(t_B[0]), x_t.numpy().reshape(len(x_t), -1)
+        return torch.from_numpy(((field.denoise(z_MD, t, 1 - t) - z_MD) / (1 - t)).reshape(x_t.shape))
+
+    ours = euler.sample(velocity, torch.from_numpy(noise), steps, scale, chunk=7).numpy().reshape(30, -1)
+    assert np.abs(ours - exact).max() <= field_rounding(data, noise, steps) / scale
+
+
+def field_rounding(data, noise, steps):
+    """Each step rounds the state by eps · largest value; the posterior's softmax hands a change δ of the state on
+    as at most δ · |data|² / b², and b is never below 1 / steps."""
+    largest = max(np.abs(data).max(), np.abs(noise).max())
+    return steps * np.finfo(np.float64).eps * largest * np.square(data).sum(axis=1).max() * steps**2
+
+
+def test_the_default_network_has_its_size_and_the_seed_its_weights():
+    run = recipes.find("digits-flow").run()
+    with torch.device("meta"):
+        network = unet.build(run.network, channels=1, side=8, seed=0)
+    assert sum(weight.numel() for weight in network.parameters()) == 159_697
+
+
+def test_weights_come_from_their_seed_alone():
+    sizes = UNet(block_out_channels=(8,), norm_num_groups=4)
+
+    def weights(seed):
+        return torch.cat([weight.detach().flatten() for weight in unet.build(sizes, 1, 8, seed).parameters()])
+
+    before = torch.random.get_rng_state()
+    first, other = weights(streams.torch_seed(streams.WEIGHTS, 0)), weights(streams.torch_seed(streams.WEIGHTS, 1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.rand(3)
+    assert torch.equal(weights(streams.torch_seed(streams.WEIGHTS, 0)), first)
+    assert not torch.equal(first, other)

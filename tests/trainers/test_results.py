@@ -1,0 +1,128 @@
+"""What is worked out from the numbers of a comparison, on records written by hand."""
+
+import dataclasses
+import math
+
+import pytest
+
+from immref import KNN, ImageScaling, LinearAssignment, Vanilla
+from immref_trainers import tables
+from immref_trainers.config import Evaluation, Run, run_name
+from immref_trainers.results import Comparison, Dose, Environment, ExactRow, Outcome, Point, Score, Speedup, speedup, speedups, written
+
+FLOOR = (0.10, 0.20)  # standard deviation 0.0707: differences up to 0.141 are "no different"
+
+
+def curve(*distances, every=100):
+    return [Point(every * number, {4: Score(fd, 2 * fd, 3 * fd)}) for number, fd in enumerate(distances, start=1)]
+
+
+@pytest.mark.parametrize(
+    ("vanilla", "other", "ratio", "at_least", "text"),
+    [
+        # vanilla's best is 1.0 at 400; the other passes it halfway between 100 (2.0) and 200 (0.0): 400 / 150
+        ((5.0, 3.0, 2.0, 1.0), (2.0, 0.0, 0.0, 0.0), 400 / 150, False, "2.7×"),
+        # reached exactly at an evaluation
+        ((5.0, 3.0, 2.0, 1.0), (2.0, 1.0, 1.0, 1.0), 2.0, False, "2.0×"),
+        # slower than vanilla: 100 / 200
+        ((1.0, 1.5), (3.0, 1.0), 0.5, False, "0.5×"),
+        # already there at the first evaluation: who knows since when
+        ((5.0, 3.0, 2.0, 1.0), (0.9, 0.8, 0.7, 0.6), 4.0, True, "≥ 4.0×"),
+        ((5.0, 3.0, 2.0, 1.0), (9.0, 8.0, 7.0, 1.1), None, False, "never reached"),
+        # vanilla's best, 1.0 at 200, is not at its end; the other meets it at 100 + 100 · 1/2
+        ((3.0, 1.0, 2.0, 4.0), (2.0, 0.0, 5.0, 5.0), 200 / 150, False, "1.3×"),
+        # the first crossing counts, not the last
+        ((4.0, 2.0), (3.0, 1.0, 9.0), 200 / 150, False, "1.3×"),
+    ],
+)
+def test_the_speed_up_is_vanilla_s_best_step_over_the_step_that_reaches_it(vanilla, other, ratio, at_least, text):
+    found = speedup(curve(*vanilla), curve(*other), 4)
+    assert found == Speedup(None if ratio is None else pytest.approx(ratio), at_least)
+    assert str(found) == text
+
+
+def test_vanilla_against_itself_is_neither_faster_nor_slower():
+    assert speedup(curve(5.0, 3.0, 4.0), curve(5.0, 3.0, 4.0), 4) == Speedup(1.0)
+
+
+def test_numbers_are_written_with_the_deviation_where_there_is_one():
+    assert written([0.3614]) == "0.361"
+    assert written([1.0, 2.0, 3.0]) == "2.000 ± 1.000"
+    assert written([0.25, 0.75], 1) == f"0.5 ± {math.sqrt(0.125):.1f}"
+
+
+@pytest.mark.parametrize(
+    "pairings",
+    [
+        (Vanilla(), KNN(k=4), KNN(k=8), KNN(k=4, scale=2.0), ImageScaling(2.0), LinearAssignment(), LinearAssignment("sqeuclidean")),
+        (ImageScaling(2.0), ImageScaling(2.0000001)),
+    ],
+)
+def test_every_run_of_a_plan_has_a_folder_of_its_own(pairings):
+    names = {run_name(Run(recipe="digits-flow", pairing=pairing, seed=seed)) for pairing in pairings for seed in (0, 1)}
+    assert len(names) == 2 * len(pairings)
+
+
+@pytest.mark.parametrize("pairing", [Vanilla(), KNN(k=4, scale=1.5), LinearAssignment("sqeuclidean")], ids=str)
+def test_a_folder_s_name_is_plain(pairing):
+    assert set(run_name(Run(recipe="digits-flow", pairing=pairing))) <= set("abcdefghijklmnopqrstuvwxyz0123456789-.()")
+
+
+def comparison(*distances):
+    """Vanilla at 1.0 and, for each `(pairing, distances by seed)`, one run per seed."""
+    evaluation = Evaluation(at_steps=(100,), sampler_steps=(4,))
+
+    def outcome(pairing, seed, fd):
+        run = Run(recipe="digits-flow", pairing=pairing, evaluation=evaluation, max_train_steps=100, seed=seed)
+        scores = {4: Score(fd, fd, fd)}
+        dose = Dose(distance_drop=-0.05, mean_square=0.9, pairing_ms=1.0, step_ms=20.0)
+        return Outcome(run, [Point(100, scores)], dict.fromkeys(("gaussian", "moment", "matched"), scores), dose, 1.0)
+
+    seeds = len(distances[0][1])
+    rows = [(Vanilla(), (1.0,) * seeds), *distances]
+    return Comparison(
+        recipe="digits-flow",
+        command="immref compare",
+        environment=Environment("cpu", "torch", 2, "3.11", "Linux", {}),
+        features="features",
+        feature_accuracy=0.97,
+        floor=[Score(fd, fd, fd) for fd in FLOOR],
+        floor_exact=[Score(fd, fd, fd) for fd in FLOOR],
+        exact=[ExactRow(Vanilla(), {1: 2.0, 2: 1.0}, {2: 1.0}, 0.1)],
+        outcomes=[outcome(pairing, seed, fd) for pairing, fds in rows for seed, fd in enumerate(fds)],
+    )
+
+
+@pytest.mark.parametrize(("fd", "verdict"), [(0.5, "better"), (1.5, "worse"), (1.1, "no different"), (0.9, "no different")])
+@pytest.mark.parametrize("pairing", [KNN(k=4), LinearAssignment(), ImageScaling(2.0)], ids=str)
+def test_findings_say_worse_where_it_is_worse(pairing, fd, verdict):
+    sentence = tables.findings(comparison((pairing, (fd,))))[0]
+    assert sentence.startswith(str(pairing))
+    assert f"{fd:.2f}" in sentence
+    assert [word for word in ("better", "worse", "no different") if word in sentence] == [verdict]
+
+
+def test_findings_hold_each_prior_of_knn_against_vanilla_from_pure_noise():
+    sentence = tables.findings(comparison((KNN(k=4), (0.5,)), (LinearAssignment(), (1.5,))))[0]
+    assert all(words in sentence for words in ("from N(0, I)", "from its moment prior", "from its matched prior"))
+
+
+def test_speed_ups_compare_a_seed_with_vanilla_of_the_same_seed():
+    both = comparison((KNN(k=4), (0.5, 2.0)))
+    assert [str(value) for value in speedups(both, KNN(k=4), 4)] == ["≥ 1.0×", "never reached"]
+
+
+@pytest.mark.parametrize(("fds", "cell"), [((0.5,), "0.500"), ((0.5, 1.5), "1.000 ± 0.707")])
+def test_two_seeds_are_written_with_their_spread(fds, cell):
+    rows = tables.quality(comparison((KNN(k=4), fds))).rows
+    assert next(row for row in rows if row[0] == "KNN k=4")[1] == cell
+
+
+def test_every_table_is_a_full_rectangle():
+    for table in tables.all_tables(comparison((KNN(k=4), (0.5, 0.6)), (LinearAssignment(), (0.7, 1.8)))):
+        assert {len(row) for row in table.rows} == {len(table.columns)}, table.title
+
+
+def test_a_result_does_not_change_under_the_reader():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        comparison((KNN(k=4), (0.5,))).recipe = "other"
