@@ -1,6 +1,7 @@
 """What the trainers' tests share: the CPU, the digits, and a run small enough for seconds."""
 
 import pytest
+import torch
 from accelerate import Accelerator
 
 from immref import dispatch
@@ -13,6 +14,12 @@ def no_settings_from_outside(monkeypatch):
     """On the CPU, on the backend that `auto` finds; whatever a command sets is undone after the test."""
     monkeypatch.setenv(dispatch.VARIABLE, "auto")
     monkeypatch.setenv(dispatch.DEVICE_VARIABLE, "cpu")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Networks this small are no faster on more, and sums come out in one order."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

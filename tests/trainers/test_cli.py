@@ -21,9 +21,9 @@ from immref_trainers.samplers import priors
 
 STEPS = 20
 SMALL = (
-    "--max-train-steps 20 --evaluation.at-steps 10 20 --evaluation.num-samples 64 --evaluation.sampler-steps 1 2 "
-    "--train-batch-size 32 --network.block-out-channels 8 --network.norm-num-groups 4"
-).split()
+    *("--max-train-steps", STEPS, "--evaluation.at-steps", 10, STEPS, "--evaluation.num-samples", 64, "--evaluation.sampler-steps", 1, 2),
+    *("--train-batch-size", 32, "--network.block-out-channels", 8, "--network.norm-num-groups", 4),
+)
 
 
 def command(monkeypatch, *argv):
@@ -93,9 +93,8 @@ def test_results_hold_every_number_per_pairing_and_seed(compared):
             assert all(np.isfinite(list(score.values())).all() and len(score) == 3 for score in scores.values())
         assert outcome["dose"]["distance_drop"] < 0 or outcome["run"]["pairing"]["method"] == "vanilla"
         assert outcome["seconds"] > 0
-    assert {label: {steps: len(found) for steps, found in by.items()} for label, by in results["speedups"].items()} == dict.fromkeys(
-        ("vanilla", "KNN k=4"), {"1": 2, "2": 2}
-    )
+    counts = {label: {steps: len(found) for steps, found in by_steps.items()} for label, by_steps in results["speedups"].items()}
+    assert counts == {"vanilla": {"1": 2, "2": 2}, "KNN k=4": {"1": 2, "2": 2}}
     assert results["command"].startswith("immref compare digits-flow --max-train-steps 20")
     assert {"immref", "numpy", "torch", "diffusers"} <= set(results["environment"]["versions"])
     assert results["findings"]
@@ -157,7 +156,7 @@ with torch.no_grad():
 np.save("out.npy", out.numpy())
 """
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=100)
-    assert np.load(tmp_path / "out.npy") == pytest.approx(ours, abs=1e-5 * np.abs(ours).max())
+    assert np.load(tmp_path / "out.npy") == pytest.approx(ours, abs=1e-5 * float(np.abs(ours).max()))
 
 
 def test_a_folder_that_holds_a_run_is_never_written_over(compared, monkeypatch, capsys):
@@ -327,7 +326,9 @@ def test_without_a_command_the_usage_is_shown(monkeypatch, capsys, argv, code):
 def test_a_recipe_s_help_lists_every_setting(monkeypatch, capsys):
     assert command(monkeypatch, "train", "digits-flow", "--help") == 0
     shown = capsys.readouterr().out
-    names = [name for name in vars(config.Run(recipe="digits-flow")) if name not in ("data", "network", "pairing", "optimizer", "evaluation")]
+    names = [
+        name for name in vars(config.Run(recipe="digits-flow")) if name not in ("data", "network", "pairing", "optimizer", "evaluation")
+    ]
     assert all(f"--{name.replace('_', '-')} " in shown for name in (*names, "pairing.k", "backend", "device", "output-dir"))
 
 

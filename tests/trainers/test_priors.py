@@ -25,7 +25,7 @@ def lopsided():
     """Noise with a mean, and with directions much longer or shorter than the others."""
     rng = np.random.default_rng(0)
     basis = np.linalg.qr(rng.standard_normal((D, D)))[0]
-    std = np.concatenate([np.linspace(2.0, 3.0, 16), np.linspace(0.2, 0.5, 16), np.ones(32)])
+    std = np.concatenate([np.linspace(2.0, 3.0, 16), np.linspace(0.2, 0.5, 16), np.full(32, 1.5)])
     return (0.3 * rng.standard_normal(D) + (rng.standard_normal((COUNT, D)) * std) @ basis.T).astype(np.float32).reshape(COUNT, 1, 8, 8)
 
 
