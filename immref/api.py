@@ -51,12 +51,17 @@ class Pairing:
         object.__setattr__(self, "scale", _checks.check_scale(self.scale))
         if self.k > 1 and self.method != "knn":
             raise ValueError(f"k={self.k} needs method 'knn', got {self.method!r}")
+        if self.cost != COSTS[0] and self.method != "linear_assignment":
+            raise ValueError(f"cost={self.cost!r} needs method 'linear_assignment', got {self.method!r}")
 
     def __str__(self) -> str:
         method = f"KNN k={self.k}" if self.method == "knn" else self.method.replace("_", " ")
         if self.method == "linear_assignment" and self.cost != "l2":
             method += f" ({self.cost})"
-        return method if self.scale == 1 else f"image ×{self.scale:g}" if method == "vanilla" else f"{method}, image ×{self.scale:g}"
+        if self.scale == 1:
+            return method
+        factor = f"image ×{repr(self.scale).removesuffix('.0')}"
+        return factor if self.method == "vanilla" else f"{method}, {factor}"
 
 
 def Vanilla() -> Pairing:

@@ -82,6 +82,11 @@ class Choice:
         return f"{self.backend.name} ({library.__name__} {library.__version__}): {self.why}"
 
 
+def asked_device() -> str | None:
+    """The device named by IMMREF_DEVICE; None where the choice is left to the library."""
+    return os.environ.get(DEVICE_VARIABLE) or None
+
+
 @cache
 def installed() -> dict[str, "EntryPoint | None"]:
     """The known backends by name; the reference needs no entry point."""
@@ -123,7 +128,7 @@ def choose(x: Array, backend: str | Backend | None = None) -> Choice:
     else:
         name = asked
     found = load(name)
-    if reason := found.unavailable(os.environ.get(DEVICE_VARIABLE)):
+    if reason := found.unavailable(asked_device()):
         raise BackendError(f"backend {name!r} ({source}) cannot run: {reason}")
     return Choice(found, source)
 
@@ -134,8 +139,7 @@ def carry_in(backend: Backend, *arrays: Array) -> tuple[Array, ...]:
         library = type(array).__module__.partition(".")[0]
         if not backend.accepts(array) and library != "numpy":
             raise TypeError(f"backend {backend.name!r} takes its own arrays or NumPy's, got {library}; set {VARIABLE}=reference or convert")
-    device = os.environ.get(DEVICE_VARIABLE)
-    return tuple(array if backend.accepts(array) else backend.asarray(array, device) for array in arrays)
+    return tuple(array if backend.accepts(array) else backend.asarray(array, asked_device()) for array in arrays)
 
 
 @contextmanager

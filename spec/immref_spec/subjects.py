@@ -9,7 +9,7 @@ import numpy as np
 
 from immref import BackendError, dispatch, reference
 from immref.assignment import to_host
-from immref.dispatch import DEVICE_VARIABLE, VARIABLE, Backend
+from immref.dispatch import VARIABLE, Backend
 
 DTYPES = ("float16", "float32", "float64")
 Array = Any  # an array of the subject's library
@@ -45,7 +45,7 @@ class Subject:
 
 def of(backend: Backend) -> Subject:
     """The subject of a backend given as a module or an object; its arrays live on IMMREF_DEVICE."""
-    return _subject(backend.name, backend, lambda values: backend.asarray(values, os.environ.get(DEVICE_VARIABLE)), backend.asnumpy)
+    return _subject(backend.name, backend, lambda values: backend.asarray(values, dispatch.asked_device()), backend.asnumpy)
 
 
 def strict() -> Subject:
@@ -74,7 +74,7 @@ def load(name: str) -> Subject:
         except ImportError as error:
             raise BackendError(f"subject 'strict' cannot run ({error}); pip install array-api-strict") from error
     backend = dispatch.load(name)
-    if reason := backend.unavailable(os.environ.get(DEVICE_VARIABLE)):
+    if reason := backend.unavailable(dispatch.asked_device()):
         raise BackendError(f"backend {name!r} cannot run: {reason}")
     return of(backend)
 

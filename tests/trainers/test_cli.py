@@ -219,7 +219,7 @@ REFUSED = {
     "compare --seeds 0": "seeds must be ≥ 1, got 0",
     "train --backend cupy": "backend 'cupy' .*cannot run: its kernels are not written yet",
     "train --backend troch": "unknown backend 'troch'; known: auto, reference, .*did you mean 'torch'",
-    "train --device gpu": "device must be cpu, cuda, cuda:N or mps, got 'gpu'",
+    "train --device gpu": "device must be one of cpu, cuda, mps, or one of them with a number as in cuda:0, got 'gpu'; did you mean 'cpu'",
     "recipes all": "recipes takes no arguments, got all",
 }
 

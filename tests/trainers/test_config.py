@@ -7,7 +7,7 @@ import pytest
 
 from immref import KNN, ImageScaling, LinearAssignment, Pairing, Vanilla
 from immref_trainers import recipes
-from immref_trainers.config import Evaluation, Run, from_json, load_run, parse_pairing, to_json
+from immref_trainers.config import Data, Evaluation, Optimizer, Run, UNet, from_json, load_run, parse_pairing, to_json
 
 RUN = Run(recipe="digits-flow")
 PAIRINGS = (Vanilla(), KNN(k=4), KNN(k=64, scale=1.5), LinearAssignment("sqeuclidean"), ImageScaling(2.0))
@@ -72,7 +72,7 @@ def test_whole_numbers_are_welcome_where_a_float_is_wanted():
 
 
 def end(*at_steps, **others):
-    return {"evaluation": Evaluation(at_steps=at_steps, **others)}
+    return {"evaluation": lambda: Evaluation(at_steps=at_steps, **others)}
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,16 @@ def end(*at_steps, **others):
         (end(RUN.max_train_steps, sampler_steps=()), r"sampler_steps must be one or more numbers ≥ 1, got \(\)"),
         (end(RUN.max_train_steps, sampler_steps=(4, 0)), "sampler_steps must be one or more numbers ≥ 1"),
         (end(RUN.max_train_steps, num_samples=1), "num_samples must be ≥ 2, got 1"),
+        (end(RUN.max_train_steps, sampler_steps=(4, 4)), "sampler_steps must differ"),
         ({"seed": -1}, "seed must be"),
+        ({"optimizer": lambda: Optimizer(ema_decay=1.0)}, r"ema_decay must be in \[0, 1\), got 1.0"),
+        ({"network": lambda: UNet(norm_num_groups=5)}, r"norm_num_groups must divide each of \(16, 32\), got 5"),
+        ({"data": lambda: Data(pixel_std=float("inf"))}, "pixel_std must be finite and > 0, got inf"),
     ],
 )
 def test_a_run_that_cannot_be_carried_out_is_refused(changes, words):
     with pytest.raises(ValueError, match=words):
-        dataclasses.replace(RUN, **changes)
+        dataclasses.replace(RUN, **{name: value() if callable(value) else value for name, value in changes.items()})
 
 
 @pytest.mark.parametrize(
@@ -117,6 +121,8 @@ def test_a_pairing_is_read_from_text(text, pairing):
         ("knn,kk=3", "pairing 'knn,kk=3' has an unknown key 'kk'; known: k, scale, cost; did you mean 'k'"),
         ("knn,k=x", "pairing 'knn,k=x': k must be int, got 'x'"),
         ("knn,k", "k must be int, got ''"),
+        ("knn", "pairing 'knn' needs k, for example knn,k=4"),
+        ("knn,k=4,k=8", "sets k twice"),
         ("knn,k=0", "k must be an integer ≥ 1, got 0"),
         ("knn,k=4,scale=nan", "scale must be finite and > 0"),
         ("linear_assignment,cost=euclidean", "cost must be one of l2, sqeuclidean, got 'euclidean'; did you mean 'sqeuclidean'"),

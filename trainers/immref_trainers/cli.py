@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -103,10 +104,10 @@ def run_compare(argv: list[str]) -> int:
     if settings.options.dry_run:
         print("".join(config.to_json(one) for one in runs), end="")
         return 0
-    accelerator, console, folder = _prepare(settings.options, f"{name}-compare")
+    place, folder = _prepare(settings.options, run, f"{name}-compare")
     from immref_trainers.compare import compare
 
-    compare(runs, folder, accelerator, console)
+    compare(runs, folder, *place, command=shlex.join(["immref", "compare", *argv]))
     return 0
 
 
@@ -118,10 +119,10 @@ def run_train(argv: list[str]) -> int:
     if settings.options.dry_run:
         print(config.to_json(run), end="")
         return 0
-    accelerator, console, folder = _prepare(settings.options, f"{name}-{config.run_name(run)}")
+    place, folder = _prepare(settings.options, run, f"{name}-{config.run_name(run)}")
     from immref_trainers.train import train
 
-    train(run, folder, accelerator, console)
+    train(run, folder, *place)
     return 0
 
 
@@ -179,22 +180,25 @@ def _checked(run: Run, name: str) -> Run:
     return run
 
 
-def _prepare(options: Options, name: str) -> tuple[Any, Any, Path]:
-    """Settle backend, device and output folder before any work is done."""
-    for variable, value in ((dispatch.VARIABLE, options.backend), (dispatch.DEVICE_VARIABLE, options.device)):
-        if value is not None:
-            os.environ[variable] = value
-    folder = options.output_dir or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+def _prepare(options: Options, run: Run, name: str) -> tuple[tuple[Any, Any, Any], Path]:
+    """Settle device, backend, data and output folder before any work is done: (accelerator, environment, console), folder."""
     from rich.console import Console
 
     from immref_trainers import environment
+    from immref_trainers.data import digits
 
+    folder = options.output_dir or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if options.device is not None:
+        os.environ[dispatch.DEVICE_VARIABLE] = options.device
     with _usage():
         accelerator = environment.accelerator()
-        environment.describe(accelerator)
-        environment.check_new(folder)
+        where = environment.describe(accelerator, options.backend)
+        digits.load(run.data)
+    environment.check_new(folder)
+    if options.backend is not None:
+        os.environ[dispatch.VARIABLE] = options.backend
     console = Console()
-    return accelerator, console if console.is_terminal else Console(width=LOG_WIDTH), folder
+    return (accelerator, where, console if console.is_terminal else Console(width=LOG_WIDTH)), folder
 
 
 def _no_more(argv: list[str], command: str) -> None:

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import shlex
-import sys
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -18,12 +16,11 @@ from immref_trainers.experiment import run_one
 from immref_trainers.metrics import features
 from immref_trainers.metrics.judge import Judge
 from immref_trainers.progress import TrainingProgress, duration
-from immref_trainers.results import Comparison, Outcome, by_pairing, speedups
+from immref_trainers.results import Comparison, Environment, Outcome, by_pairing, speedups
 
 
-def compare(runs: list[Run], folder: Path, accelerator: Accelerator, console: Console) -> Comparison:
+def compare(runs: list[Run], folder: Path, accelerator: Accelerator, where: Environment, console: Console, command: str) -> Comparison:
     """Carry out `runs`, showing progress; write results, figures and the report into `folder`."""
-    where = environment.describe(accelerator)
     environment.new_folder(folder)
     console.print(f"backend  {where.backend}\ndevice   {where.device}, {where.threads} threads\noutput   {folder}", highlight=False)
 
@@ -51,7 +48,7 @@ def compare(runs: list[Run], folder: Path, accelerator: Accelerator, console: Co
 
     comparison = Comparison(
         recipe=runs[0].recipe,
-        command=shlex.join(["immref", *sys.argv[1:]]),
+        command=command,
         environment=where,
         features=features.NAME,
         feature_accuracy=judge.accuracy,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,10 @@ class Data:
     held_out: int = 297
     """Images kept from training: for the matched prior and for a metric on unseen data."""
 
+    def __post_init__(self) -> None:
+        _require(self.held_out >= 2, "data.held_out", "leave 2 digits on either side", self.held_out)
+        _require(0 < self.pixel_std < math.inf, "data.pixel_std", "be finite and > 0", self.pixel_std)
+
 
 @dataclass(frozen=True)
 class UNet:
@@ -30,6 +35,14 @@ class UNet:
     layers_per_block: int = 1
     norm_num_groups: int = 8
 
+    def __post_init__(self) -> None:
+        channels, groups = self.block_out_channels, self.norm_num_groups
+        _require(self.layers_per_block >= 1, "network.layers_per_block", "be ≥ 1", self.layers_per_block)
+        _require(bool(channels) and min(channels) >= 1, "network.block_out_channels", "be one or more numbers ≥ 1", channels)
+        _require(
+            groups >= 1 and not any(count % groups for count in channels), "network.norm_num_groups", f"divide each of {channels}", groups
+        )
+
 
 @dataclass(frozen=True)
 class Optimizer:
@@ -38,7 +51,12 @@ class Optimizer:
     learning_rate: float = 1e-3
     max_grad_norm: float = 1.0
     ema_decay: float = 0.995
-    """Grows from 0 as (1 + step) / (10 + step) until it reaches this value."""
+    """Grows from 0.1 as (1 + step) / (10 + step) until it reaches this value."""
+
+    def __post_init__(self) -> None:
+        _require(0 < self.learning_rate < math.inf, "optimizer.learning_rate", "be finite and > 0", self.learning_rate)
+        _require(self.max_grad_norm > 0, "optimizer.max_grad_norm", "be > 0", self.max_grad_norm)
+        _require(0 <= self.ema_decay < 1, "optimizer.ema_decay", "be in [0, 1)", self.ema_decay)
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,13 @@ class Evaluation:
     num_samples: int = 1500
     temperature: float = 1.08
     """Standard deviation of the starting noise in the control row of vanilla."""
+
+    def __post_init__(self) -> None:
+        steps = self.sampler_steps
+        _require(bool(steps) and min(steps) >= 1, "evaluation.sampler_steps", "be one or more numbers ≥ 1", steps)
+        _require(len(set(steps)) == len(steps), "evaluation.sampler_steps", "differ", steps)
+        _require(self.num_samples >= 2, "evaluation.num_samples", "be ≥ 2", self.num_samples)
+        _require(0 < self.temperature < math.inf, "evaluation.temperature", "be finite and > 0", self.temperature)
 
 
 @dataclass(frozen=True)
@@ -70,11 +95,9 @@ class Run:
     max_train_steps: int = 1200
 
     def __post_init__(self) -> None:
+        _require(0 <= self.seed < 2**63, "seed", "be in [0, 2**63)", self.seed)
         for name in ("train_batch_size", "gradient_accumulation_steps", "max_train_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be ≥ 1, got {getattr(self, name)}")
-        if not self.evaluation.sampler_steps or min(self.evaluation.sampler_steps) < 1:
-            raise ValueError(f"evaluation.sampler_steps must be one or more numbers ≥ 1, got {self.evaluation.sampler_steps}")
+            _require(getattr(self, name) >= 1, name, "be ≥ 1", getattr(self, name))
         steps = self.evaluation.at_steps
         if list(steps) != sorted(set(steps)) or not steps or steps[0] < 1 or steps[-1] != self.max_train_steps:
             raise ValueError(
@@ -83,19 +106,29 @@ class Run:
             )
 
 
+def _require(holds: bool, name: str, wanted: str, value: Any) -> None:
+    """The sentence for a setting that cannot work."""
+    if not holds:
+        raise ValueError(f"{name} must {wanted}, got {value}")
+
+
 def parse_pairing(text: str) -> Pairing:
     """'knn,k=8,scale=2' as a Pairing."""
     method, *pairs = text.split(",")
     values: dict[str, Any] = {"method": method}
-    kinds = {"k": int, "scale": float, "cost": str}
+    kinds: dict[str, type] = {"k": int, "scale": float, "cost": str}
     for pair in pairs:
         key, _, value = pair.partition("=")
         if key not in kinds:
             raise ValueError(f"pairing {text!r} has an unknown key {key!r}; known: {', '.join(kinds)}{nearest_name(key, kinds)}")
+        if key in values:
+            raise ValueError(f"pairing {text!r} sets {key} twice")
         try:
             values[key] = kinds[key](value)
         except ValueError:
             raise ValueError(f"pairing {text!r}: {key} must be {kinds[key].__name__}, got {value!r}") from None
+    if method == "knn" and "k" not in values:
+        raise ValueError(f"pairing {text!r} needs k, for example knn,k=4")
     return Pairing(**values)
 
 

@@ -51,7 +51,7 @@ def self_test() -> list[tuple[str, bool]]:
 def _state(name: str) -> str:
     """'usable' or the reason why not."""
     try:
-        reason = dispatch.load(name).unavailable(os.environ.get(dispatch.DEVICE_VARIABLE))
+        reason = dispatch.load(name).unavailable(dispatch.asked_device())
     except BackendError as error:
         reason = str(error)
     return f"cannot run: {reason}" if reason else "usable"

@@ -1,6 +1,5 @@
 """Where a run happens: device, backend and why, versions; and folders that are never overwritten."""
 
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -9,30 +8,34 @@ import torch
 from accelerate import Accelerator
 
 from immref import dispatch
+from immref._checks import nearest_name
 from immref_trainers.results import Environment
 
+DEVICES = ("cpu", "cuda", "mps")
 PACKAGES = ("immref", "numpy", "scipy", "torch", "diffusers", "accelerate", "scikit-learn")
 
 
 def accelerator() -> Accelerator:
     """accelerate on IMMREF_DEVICE, or on the device that it finds by itself."""
-    device = os.environ.get(dispatch.DEVICE_VARIABLE)
-    if device is None:
+    asked = dispatch.asked_device()
+    if asked is None:
         return Accelerator()
-    kind = torch.device(device).type if device.partition(":")[0] in ("cpu", "cuda", "mps") else None
-    if kind is None:
-        raise ValueError(f"device must be cpu, cuda, cuda:N or mps, got {device!r}")
-    if kind == "cpu":
+    if asked.partition(":")[0] not in DEVICES:
+        raise ValueError(
+            f"device must be one of {', '.join(DEVICES)}, or one of them with a number as in cuda:0, got {asked!r}{nearest_name(asked, DEVICES)}"
+        )
+    wanted = torch.device(asked)
+    if wanted.type == "cpu":
         return Accelerator(cpu=True)
     found = Accelerator()
-    if found.device.type != kind:
-        raise ValueError(f"device {device!r} cannot be used here; accelerate finds {found.device}")
+    if found.device.type != wanted.type or wanted.index not in (None, found.device.index):
+        raise ValueError(f"device {asked!r} cannot be used here: accelerate finds {found.device}")
     return found
 
 
-def describe(accelerator: Accelerator) -> Environment:
-    """The environment, once the chosen backend has answered for a tensor on the training device."""
-    choice = dispatch.choose(torch.empty(1, 1, device=accelerator.device))
+def describe(accelerator: Accelerator, backend: str | None = None) -> Environment:
+    """The environment, once the backend asked for has answered for a tensor on the training device."""
+    choice = dispatch.choose(torch.empty(1, 1, device=accelerator.device), backend)
     return Environment(
         device=str(accelerator.device),
         backend=str(choice),

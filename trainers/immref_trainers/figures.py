@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from immref import Pairing
 from immref_trainers.data.digits import Images
-from immref_trainers.results import Comparison, by_pairing, spread
+from immref_trainers.results import Comparison, by_pairing, counted, spread
 from immref_trainers.tables import sampler_steps
 
 FloatArray = np.ndarray[Any, Any]
@@ -57,7 +57,7 @@ def curves(comparison: Comparison) -> Figure:
             axes.plot(steps, values.mean(axis=0), "o-", color=colour, label=str(pairing), markersize=4)
             axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
         _floor(axes, [score.fd for score in comparison.floor])
-        axes.set(xlabel="training step", yscale="log", title=f"{count} sampler steps")
+        axes.set(xlabel="training step", yscale="log", title=f"sampled in {counted(count)}")
         _plain_ticks(axes)
     figure.axes[0].set_ylabel("Fréchet distance")
     figure.axes[-1].legend(frameon=False, fontsize=9)
@@ -69,7 +69,7 @@ def samples(comparison: Comparison, images: Images, pictures: Pictures) -> Figur
     """A strip of samples per pairing and sampler step count, real digits on top."""
     strips = [("real digits", images.train[: GRID_ROWS * GRID_COLUMNS])]
     strips += [
-        (f"{pairing}\n{count} steps", by_count[count]) for count in sampler_steps(comparison) for pairing, by_count in pictures.items()
+        (f"{pairing}\n{counted(count)}", by_count[count]) for count in sampler_steps(comparison) for pairing, by_count in pictures.items()
     ]
     figure = Figure(figsize=(11, 0.95 * len(strips)))
     for axes, (label, batch) in zip(figure.subplots(len(strips), 1), strips, strict=True):

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from immref_trainers.loop import Step
-from immref_trainers.results import Point
+from immref_trainers.results import Point, counted
 
 
 class TrainingProgress:
@@ -48,7 +48,7 @@ class TrainingProgress:
         self.bar.update(self.task, completed=self.done)
         if point is None:
             return
-        scores = ", ".join(f"{score.fd:.3f} at {count} steps" for count, score in point.scores.items())
+        scores = ", ".join(f"{score.fd:.3f} at {counted(count)}" for count, score in point.scores.items())
         left = (time.monotonic() - self.began) / self.done * (self.total - self.done)
         self.console.print(
             f"{self.label}: step {step.step}, Fréchet distance {scores} · "

@@ -128,6 +128,11 @@ def speedup(vanilla: list[Point], other: list[Point], steps: int) -> Speedup:
     return Speedup(None)
 
 
+def counted(steps: int) -> str:
+    """'4 steps', '1 step'."""
+    return f"{steps} step{'' if steps == 1 else 's'}"
+
+
 def spread(values: list[float]) -> tuple[float, float]:
     """Mean and standard deviation (NaN for a single value)."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from immref import Pairing
-from immref_trainers.results import Comparison, Outcome, Score, by_pairing, speedups, spread, written
+from immref_trainers.results import Comparison, Outcome, Score, by_pairing, counted, speedups, spread, written
 from immref_trainers.samplers.priors import PRIORS
 
 NOTHING = "–"
@@ -37,7 +37,7 @@ def exact(comparison: Comparison) -> Table:
         "Exact field, no training",
         f"Fréchet distance of samples after 1 … {last} Euler steps from N(0, I), and from matched noise. Floor (real images): {floor}. "
         "It is the limit of a perfect network that memorises; linear assignment has no closed form.",
-        ["pairing", *(f"{count}\nstep{'s' if count > 1 else ''}" for count in steps), f"{last} steps\nmatched", "curvature"],
+        ["pairing", *(counted(count).replace(" ", "\n") for count in steps), f"{counted(last)}\nmatched", "curvature"],
         rows,
     )
 
@@ -58,7 +58,7 @@ def quality(comparison: Comparison) -> Table:
         "paper; moment: from a Gaussian fitted to the noise that training saw; matched: from noise paired with held-out images. "
         "For vanilla, scaling and assignment the three are one law, so their spread is the noise of the metric. "
         "“noise ×” is a control, vanilla started from wider noise: what a few-step sampler gains without any pairing.",
-        ["pairing", *(f"{count} steps\n{prior}" for count in counts for prior in PRIORS)],
+        ["pairing", *(f"{counted(count)}\n{prior}" for count in counts for prior in PRIORS)],
         rows,
     )
 
@@ -86,7 +86,7 @@ def speed(comparison: Comparison) -> Table:
         "Speed-up: vanilla's training step of best distance over the step that reaches it, from N(0, I), one number per seed. "
         f"Vanilla is trained for {steps:,} steps; where it still improves at the end, its best is the budget's end. "
         "Distance: change of the mean image-noise distance. E n²: 1 for standard normal noise.",
-        ["pairing", *(f"speed-up\n{count} steps" for count in counts), "distance", "E n²", "pairing\nms a step", "share of\nthe step"],
+        ["pairing", *(f"speed-up\n{counted(count)}" for count in counts), "distance", "E n²", "pairing\nms a step", "share of\nthe step"],
         rows,
     )
 
@@ -107,7 +107,7 @@ def other_views(comparison: Comparison) -> Table:
         "the feature networks were fitted on.",
         [
             "pairing",
-            *(f"{name}\n{count} steps" for name in ("second features", "held-out digits") for count in counts),
+            *(f"{name}\n{counted(count)}" for name in ("second features", "held-out digits") for count in counts),
         ],
         rows,
     )
@@ -126,7 +126,7 @@ def findings(comparison: Comparison) -> list[str]:
                 value = spread(fds(outcomes, prior, count))[0]
                 verdict = "no different" if abs(value - base) <= 2 * deviation else "better" if value < base else "worse"
                 parts.append(f"{value / base:.2f} from {'N(0, I)' if prior == 'gaussian' else f'its {prior} prior'} ({verdict})")
-            sentences.append(f"{pairing}, {count} steps, distance relative to vanilla's: {', '.join(parts)}")
+            sentences.append(f"{pairing}, {counted(count)}, distance relative to vanilla's: {', '.join(parts)}")
     sentences.append(f"“no different”: within {2 * deviation:.3f}, twice the standard deviation of the floor; vanilla starts from N(0, I)")
     return sentences
 

@@ -5,18 +5,16 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.console import Console
 
-from immref_trainers import environment
 from immref_trainers.config import Run
 from immref_trainers.data import digits
 from immref_trainers.experiment import run_one
 from immref_trainers.metrics.judge import Judge
 from immref_trainers.progress import TrainingProgress, duration
-from immref_trainers.results import Outcome
+from immref_trainers.results import Environment, Outcome, counted
 
 
-def train(run: Run, folder: Path, accelerator: Accelerator, console: Console) -> Outcome:
+def train(run: Run, folder: Path, accelerator: Accelerator, where: Environment, console: Console) -> Outcome:
     """Train, evaluate and write the run into `folder`."""
-    where = environment.describe(accelerator)
     console.print(
         f"pairing  {run.pairing}\nbackend  {where.backend}\ndevice   {where.device}, {where.threads} threads\noutput   {folder}",
         highlight=False,
@@ -27,7 +25,7 @@ def train(run: Run, folder: Path, accelerator: Accelerator, console: Console) ->
         progress.start_run(f"{run.pairing}, seed {run.seed}")
         outcome, _ = run_one(run, images, judge, accelerator, where, folder, progress.watch)
     for prior, scores in outcome.priors.items():
-        written = ", ".join(f"{score.fd:.3f} at {count} steps" for count, score in scores.items())
+        written = ", ".join(f"{score.fd:.3f} at {counted(count)}" for count, score in scores.items())
         console.print(f"{prior:12} Fréchet distance {written}", highlight=False)
     dose = outcome.dose
     console.print(
