@@ -18,7 +18,7 @@ from immref import _checks, dispatch
 from immref._checks import Array
 from immref.assignment import COSTS
 from immref.collapsed import SMALLEST_DIMENSION
-from immref.dispatch import Backend
+from immref.dispatch import Backend, uncompiled
 from immref.pairing import distances, scale
 
 METHODS = ("vanilla", "knn", "linear_assignment")
@@ -105,6 +105,7 @@ class Paired:
     after: Array
 
 
+@uncompiled
 def vanilla(x: Array, *, rng: Any = None, backend: Any = None) -> Array:
     """Standard normal noise shaped like `x`: the baseline of every comparison ('miscible' in the paper).
 
@@ -131,6 +132,7 @@ def vanilla(x: Array, *, rng: Any = None, backend: Any = None) -> Array:
     return _on_backend(lambda chosen, x_BD: (_draw(chosen, x_BD, rng)[0],), backend, x)[0]
 
 
+@uncompiled
 def knn(x: Array, k: int | None = None, *, candidates: Array | None = None, rng: Any = None, backend: Any = None) -> Array:
     """For each image the nearest of k noises by L2 distance (Algorithm 1, Section 3.3.2).
 
@@ -178,6 +180,7 @@ def knn(x: Array, k: int | None = None, *, candidates: Array | None = None, rng:
     return _on_backend(_nearest, backend, x, candidates)[0]
 
 
+@uncompiled
 def linear_assignment(
     x: Array, noise: Array | None = None, *, cost: Literal["l2", "sqeuclidean"] = "l2", rng: Any = None, backend: Any = None
 ) -> Array:
@@ -215,6 +218,7 @@ def linear_assignment(
     return _on_backend(partial(_permute, cost=cost), backend, x, noise)[0]
 
 
+@uncompiled
 def pair(x: Array, pairing: Pairing, *, rng: Any = None, backend: Any = None) -> Paired:
     """Scale `x` and choose its noise as `pairing` says; what training loops call.
 

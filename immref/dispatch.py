@@ -7,11 +7,11 @@ reference. Backends are modules announced under the entry-point group 'immref.ba
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import cache, wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 from array_api_compat import is_torch_array
@@ -21,6 +21,9 @@ from immref._checks import Array, nearest_name
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 VARIABLE = "IMMREF_BACKEND"
 DEVICE_VARIABLE = "IMMREF_DEVICE"
@@ -140,6 +143,19 @@ def carry_in(backend: Backend, *arrays: Array) -> tuple[Array, ...]:
         if not backend.accepts(array) and library != "numpy":
             raise TypeError(f"backend {backend.name!r} takes its own arrays or NumPy's, got {library}; set {VARIABLE}=reference or convert")
     return tuple(array if backend.accepts(array) else backend.asarray(array, asked_device()) for array in arrays)
+
+
+def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Run `function` as plain Python inside a torch.compile'd training step; the step around it stays compiled."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.compiler.is_compiling():
+            return torch.compiler.disable(function)(*args, **kwargs)  # type: ignore[no-any-return]
+        return function(*args, **kwargs)
+
+    return call
 
 
 @contextmanager

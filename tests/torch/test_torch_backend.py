@@ -89,7 +89,6 @@ def test_gradients_reach_the_image_through_corrupt_and_not_through_the_noise(x):
     assert torch.equal(x.grad, (2 * a_B)[:, None].expand(B, D))
 
 
-@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`-wrapped function:UserWarning")
 def test_a_compiled_training_step_gives_what_the_plain_one_gives(x):
     torch.compiler.reset()
     layer = torch.nn.Linear(D, D)

@@ -22,7 +22,8 @@ def accelerator() -> Accelerator:
         return Accelerator()
     if asked.partition(":")[0] not in DEVICES:
         raise ValueError(
-            f"device must be one of {', '.join(DEVICES)}, or one of them with a number as in cuda:0, got {asked!r}{nearest_name(asked, DEVICES)}"
+            f"device must be one of {', '.join(DEVICES)}, or one of them with a number as in cuda:0, "
+            f"got {asked!r}{nearest_name(asked, DEVICES)}"
         )
     wanted = torch.device(asked)
     if wanted.type == "cpu":
