@@ -7,6 +7,7 @@ from immref_trainers.results import Comparison, Outcome, Score, by_pairing, coun
 from immref_trainers.samplers.priors import PRIORS
 
 NOTHING = "–"
+START = {"gaussian": "from N(0, I)", "moment": "from the moment prior", "matched": "from matched noise"}
 
 
 @dataclass(frozen=True)
@@ -120,14 +121,15 @@ def findings(comparison: Comparison) -> list[str]:
     sentences = []
     for pairing, outcomes in groups.items():
         for count in sampler_steps(comparison) if pairing != Pairing() else ():
-            base = spread(fds(groups[Pairing()], "gaussian", count))[0]
             parts = []
             for prior in PRIORS if pairing.method == "knn" else ("gaussian",):
-                value = spread(fds(outcomes, prior, count))[0]
+                base, value = (spread(fds(group, prior, count))[0] for group in (groups[Pairing()], outcomes))
                 verdict = "no different" if abs(value - base) <= 2 * deviation else "better" if value < base else "worse"
-                parts.append(f"{value / base:.2f} from {'N(0, I)' if prior == 'gaussian' else f'its {prior} prior'} ({verdict})")
-            sentences.append(f"{pairing}, {counted(count)}, distance relative to vanilla's: {', '.join(parts)}")
-    sentences.append(f"“no different”: within {2 * deviation:.3f}, twice the standard deviation of the floor; vanilla starts from N(0, I)")
+                parts.append(f"{value / base:.2f} × {START[prior]} ({verdict})")
+            sentences.append(f"{pairing}, {counted(count)}: {', '.join(parts)}")
+    sentences.append(
+        f"each distance over vanilla's from the same prior; “no different”: within {2 * deviation:.3f}, twice the floor's standard deviation"
+    )
     return sentences
 
 
