@@ -77,8 +77,8 @@ def comparison(*distances):
         run = Run(recipe="digits-flow", pairing=pairing, evaluation=evaluation, max_train_steps=100, seed=seed)
         scores = {4: Score(fd, fd, fd)}
         dose = Dose(distance_drop=-0.05, mean_square=0.9, pairing_ms=1.0, step_ms=20.0)
-        harder = {prior: {4: Score(times * fd, fd, fd)} for prior, times in (("gaussian", 1), ("moment", 2), ("matched", 4))}
-        return Outcome(run, [Point(100, scores)], harder, dose, 1.0)
+        by_prior = {prior: {4: Score(times * fd, fd, fd)} for prior, times in (("gaussian", 1.0), ("moment", 0.9), ("matched", 0.8))}
+        return Outcome(run, [Point(100, scores)], by_prior, dose, 1.0)
 
     seeds = len(distances[0][1])
     rows = [(Vanilla(), (1.0,) * seeds), *distances]

@@ -127,9 +127,8 @@ def findings(comparison: Comparison) -> list[str]:
                 verdict = "no different" if abs(value - base) <= 2 * deviation else "better" if value < base else "worse"
                 parts.append(f"{value / base:.2f} × {START[prior]} ({verdict})")
             sentences.append(f"{pairing}, {counted(count)}: {', '.join(parts)}")
-    sentences.append(
-        f"each distance over vanilla's from the same prior; “no different”: within {2 * deviation:.3f}, twice the floor's standard deviation"
-    )
+    band = f"within {2 * deviation:.3f}, twice the floor's standard deviation"
+    sentences.append(f"each distance over vanilla's from the same prior; “no different”: {band}")
     return sentences
 
 
