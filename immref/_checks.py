@@ -1,17 +1,22 @@
 """Shape, dtype and value contracts, and the sentences they answer with."""
 
 import math
+import numbers
 from typing import Any
 
-from array_api_compat import array_namespace, device, is_array_api_obj
+from array_api_compat import array_namespace, device, is_array_api_obj, is_torch_array
 
 Array = Any  # any array of an array-API library: NumPy, array-api-strict, JAX, torch, CuPy
 
 
 def describe(array: Array) -> str:
     """'numpy float32 (4, 3)': how an array is named in an error sentence."""
-    library = type(array).__module__.partition(".")[0]
-    return f"{library} {array.dtype} {tuple(array.shape)}"
+    return f"{library_of(array)} {array.dtype} {tuple(array.shape)}"
+
+
+def library_of(array: Any) -> str:
+    """'numpy', 'torch', …: the root of the array's module; a subclass of Tensor is torch's."""
+    return "torch" if is_torch_array(array) else type(array).__module__.partition(".")[0]
 
 
 def check_images(x: Array, name: str = "x") -> Any:
@@ -31,7 +36,7 @@ def check_images(x: Array, name: str = "x") -> Any:
 def check_same(x: Array, noise: Array, shape: tuple[int, ...], name: str) -> None:
     """Require `noise` to match `x` in library, dtype and device and to have `shape`."""
     check_images(noise, name)
-    if type(x).__module__.partition(".")[0] != type(noise).__module__.partition(".")[0]:
+    if library_of(x) != library_of(noise):
         raise TypeError(f"{name} must come from the library of x ({describe(x)}), got {describe(noise)}")
     if tuple(noise.shape) != tuple(shape):
         raise ValueError(f"{name} must have shape {tuple(shape)} to go with x, got {describe(noise)}")
@@ -53,11 +58,12 @@ def check_int(value: Any, name: str, low: int, high: int | None = None) -> int:
 
 def check_scale(value: Any) -> float:
     """Return the image-scaling factor as a positive, finite float."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"scale must be a number, got {value!r}")
-    if not (math.isfinite(value) and value > 0):
+    factor = float(value)
+    if not (math.isfinite(factor) and factor > 0):
         raise ValueError(f"scale must be finite and > 0, got {value!r}")
-    return float(value)
+    return factor
 
 
 def check_choice(value: Any, name: str, known: tuple[str, ...]) -> None:

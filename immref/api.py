@@ -136,8 +136,9 @@ def vanilla(x: Array, *, rng: Any = None, backend: Any = None) -> Array:
 def knn(x: Array, k: int | None = None, *, candidates: Array | None = None, rng: Any = None, backend: Any = None) -> Array:
     """For each image the nearest of k noises by L2 distance (Algorithm 1, Section 3.3.2).
 
-    Without `candidates` the k noises are never drawn: one noise and 2 (k - 1) numbers per image
-    give exactly the same law (see `immref.collapsed`). k = 1 is `vanilla` bit for bit.
+    Without `candidates`, and with at least 64 numbers per image, the k noises are never drawn: one
+    noise and 2 (k - 1) numbers per image give exactly the same law (see `immref.collapsed`).
+    k = 1 is `vanilla` bit for bit.
 
     Parameters
     ----------

@@ -57,4 +57,6 @@ def to_host(array: Array) -> np.ndarray[Any, Any]:
     """The values as a NumPy array: the only way from a device to the host in the reference."""
     if isinstance(array, np.ndarray | np.generic):
         return np.asarray(array)
-    return np.from_dlpack(array.detach() if hasattr(array, "detach") else array, device="cpu")
+    if hasattr(array, "detach"):  # torch: older versions do not take DLPack's device
+        return np.asarray(array.detach().cpu())
+    return np.from_dlpack(array, device="cpu")

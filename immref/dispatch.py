@@ -17,7 +17,7 @@ import numpy as np
 from array_api_compat import is_torch_array
 
 from immref import reference
-from immref._checks import Array, nearest_name
+from immref._checks import Array, library_of, nearest_name
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -125,7 +125,7 @@ def choose(x: Array, backend: str | Backend | None = None) -> Choice:
         return Choice(backend, "given as an object")
     asked, source = (backend, "asked for") if backend else (os.environ.get(VARIABLE) or "auto", f"{VARIABLE} is set")
     if asked == "auto":
-        library = type(x).__module__.partition(".")[0]
+        library = library_of(x)
         name = library if library in ("torch", "cupy") else "reference"
         source = f"auto, for {library} arrays"
     else:
@@ -139,7 +139,7 @@ def choose(x: Array, backend: str | Backend | None = None) -> Choice:
 def carry_in(backend: Backend, *arrays: Array) -> tuple[Array, ...]:
     """Hand `arrays` to an accelerated backend: its own as they are, NumPy's copied to IMMREF_DEVICE; others are a TypeError."""
     for array in arrays:
-        library = type(array).__module__.partition(".")[0]
+        library = library_of(array)
         if not backend.accepts(array) and library != "numpy":
             raise TypeError(f"backend {backend.name!r} takes its own arrays or NumPy's, got {library}; set {VARIABLE}=reference or convert")
     return tuple(array if backend.accepts(array) else backend.asarray(array, asked_device()) for array in arrays)

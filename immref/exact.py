@@ -22,7 +22,7 @@ from immref.diffusion import velocity_from_data
 
 FloatArray = np.ndarray[Any, Any]
 
-SMALLEST_SURVIVAL = -600.0  # ln S; a noise further out has no weight under any datum
+SMALLEST_SURVIVAL = -600.0  # ln S, before SciPy underflows; a noise further out has no weight under any datum
 
 
 class ExactField:
@@ -83,10 +83,11 @@ class ExactField:
 def survival_table(square_N: FloatArray, dimension: int) -> RectBivariateSpline:
     """ln S as a spline in (|x|, radius): 40 × 300 evaluations of SciPy's ncx2 stand for the millions a sampler asks."""
     norm = np.linspace(np.sqrt(square_N.min()) - 1e-3, np.sqrt(square_N.max()) + 1e-3, 40)
-    largest = norm[-1] + np.sqrt(dimension) + np.sqrt(-2 * SMALLEST_SURVIVAL)
+    reach = np.linspace(0.0, norm[0] + np.sqrt(dimension) + np.sqrt(-2 * SMALLEST_SURVIVAL), 4000)
+    largest = reach[ncx2.logsf(reach**2, dimension, max(norm[0], 0) ** 2) > SMALLEST_SURVIVAL].max()
     radius = np.linspace(0.0, largest, 300)
     log_survival = ncx2.logsf(radius[None, :] ** 2, dimension, np.maximum(norm[:, None], 0) ** 2)
-    return RectBivariateSpline(norm, radius, np.maximum(log_survival, 4 * SMALLEST_SURVIVAL))
+    return RectBivariateSpline(norm, radius, log_survival)
 
 
 def log_survival(table: RectBivariateSpline, square_N: FloatArray, radius_MN: FloatArray) -> FloatArray:

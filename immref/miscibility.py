@@ -1,8 +1,9 @@
-"""Measures of what pairing did, and of how far two sets of features are apart (NumPy, float64, on the host)."""
+"""Measures of what pairing did, and of how far two sets of features are apart (those in float64, on the host)."""
 
 from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 from scipy.linalg import eigh, eigvalsh
 
 FloatArray = np.ndarray[Any, Any]
@@ -14,8 +15,9 @@ def distance_drop(before: Any, after: Any) -> float:
 
 
 def mean_square(noise: Any) -> float:
-    """E n² per coordinate: 1 for standard normal noise, less where pairing prefers short noise."""
-    return float(np.mean(np.square(np.asarray(noise, dtype=np.float64))))
+    """E n² per coordinate of an array of any library: 1 for standard normal noise, less where pairing prefers short noise."""
+    xp = array_namespace(noise)
+    return float(xp.mean(noise**2))
 
 
 def _moments(features_ND: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -29,8 +29,9 @@ class Seed:
     Notes
     -----
     On the reference a Seed keys NumPy's counter-based Philox: (seed, step) is the key,
-    (micro, rank) the upper half of the counter. Two different Seeds never share a number.
-    An accelerated backend seeds its own device generator with 63 bits of that stream.
+    (micro, rank) the upper half of the counter: different Seeds read different blocks of it.
+    An accelerated backend seeds its own device generator with 63 bits of that stream. (torch's CPU
+    generator keeps 32 of them: there two Seeds share their noise with probability 2**-32.)
 
     Examples
     --------

@@ -17,7 +17,7 @@ def collapse(x_BD: Tensor, g_BD: Tensor, a_BK: Tensor, s_BK: Tensor) -> tuple[Te
     squared_BK = torch.cat([first_B1, (a_BK - norm_B[:, None]).square_().add_(s_BK)], dim=1)
     index_B = squared_BK.argmin(1)
     nearest_B = squared_BK.gather(1, index_B[:, None])[:, 0]
-    kept_B = index_B == 0
+    kept_B = (index_B == 0) & ~nearest_B.isnan()
     if a_BK.shape[1] == 0:
         return g_BD.clone(), index_B, nearest_B.sqrt(), nearest_B.sqrt()
 

@@ -151,3 +151,11 @@ def test_every_environment_is_run_by_the_readme_s_command_or_needs_a_device():
     run = re.search(r"^ +cpu = (.+)$", tox, re.MULTILINE)[1].split(", ")
     assert set(names) - set(run) == {"torch-cuda"}
     assert command_lines()[1].endswith("tox run -m cpu")
+
+
+def test_the_readme_is_filled_in_and_its_links_lead_somewhere():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "@@" not in readme
+    targets = [target for target in re.findall(r"\]\(([^)]+)\)", readme) if "://" not in target]
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []

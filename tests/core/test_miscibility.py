@@ -41,7 +41,7 @@ def test_frechet_distance_refuses(first, second, words):
 
 def test_small_measures():
     assert distance_drop(50.0, 49.0) == pytest.approx(-0.02)
-    assert mean_square([[1.0, -2.0], [3.0, 0.0]]) == 3.5
+    assert mean_square(np.asarray([[1.0, -2.0], [3.0, 0.0]])) == 3.5
     line = np.linspace(0, 1, 5)[:, None, None] * np.ones((1, 2, 3))
     assert curvature(line) == pytest.approx(0.0)
     corner = np.asarray([[[0.0, 0.0]], [[1.0, 0.0]], [[1.0, 1.0]]])  # speeds (2, 0), (0, 2) around the line (1, 1)

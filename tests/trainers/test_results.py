@@ -106,10 +106,10 @@ def test_findings_say_worse_where_it_is_worse(pairing, fd, verdict):
 
 def test_findings_hold_each_prior_against_vanilla_from_the_same_prior():
     sentence = tables.findings(comparison((KNN(k=4), (0.25,))))[0]
-    assert re.findall(r"(\S+) × (from [^(]+(?:\(0, I\))?) \(", sentence) == [
-        ("0.25", "from N(0, I)"),
-        ("0.25", "from the moment prior"),
-        ("0.25", "from matched noise"),
+    assert re.findall(r"(from .+?) (\S+) ×", sentence) == [
+        ("from N(0, I)", "0.25"),
+        ("from the moment prior", "0.25"),
+        ("from matched noise", "0.25"),
     ]
 
 
@@ -132,3 +132,10 @@ def test_every_table_is_a_full_rectangle():
 def test_a_result_does_not_change_under_the_reader():
     with pytest.raises(dataclasses.FrozenInstanceError):
         comparison((KNN(k=4), (0.5,))).recipe = "other"
+
+
+def test_a_verdict_is_one_that_every_seed_shares():
+    both = tables.findings(comparison((LinearAssignment(), (0.2, 1.4))))
+    assert "0.80 × (no different)" in both[0]
+    assert both[-1].endswith("better and worse: in each of 2 seeds")
+    assert "--seeds 3 shows it" in tables.findings(comparison((LinearAssignment(), (0.2,))))[-1]

@@ -193,7 +193,9 @@ def _prepare(options: Options, run: Run, name: str) -> tuple[tuple[Any, Any, Any
     with _usage():
         accelerator = environment.accelerator()
         where = environment.describe(accelerator, options.backend)
-        digits.load(run.data)
+        side, depth = digits.load(run.data).train.shape[-1], len(run.network.block_out_channels)
+        if side % 2 ** (depth - 1):
+            raise ValueError(f"network.block_out_channels must have fewer levels: images of side {side} cannot be halved {depth - 1} times")
     environment.check_new(folder)
     if options.backend is not None:
         os.environ[dispatch.VARIABLE] = options.backend

@@ -29,7 +29,7 @@ def compare(runs: list[Run], folder: Path, accelerator: Accelerator, where: Envi
     judge = Judge(images)
     console.print(f"accuracy on {len(images.held_out)} held-out digits: {judge.accuracy:.1%}", highlight=False)
 
-    console.print("\n[bold]1. The exact field[/]: what a perfect network would do under each pairing. NumPy and SciPy, no training.")
+    console.print("\n[bold]1. The exact field[/]: what a perfect network would do under each pairing, sampled with NumPy and SciPy alone.")
     exact = []
     for row in exact_field.table(images, judge):
         exact.append(row)

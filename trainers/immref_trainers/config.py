@@ -96,6 +96,7 @@ class Run:
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**63, "seed", "be in [0, 2**63)", self.seed)
+        _require(self.pairing.method != "knn" or self.pairing.k > 1, "pairing.k", "be ≥ 2 for knn (1 is vanilla)", self.pairing.k)
         for name in ("train_batch_size", "gradient_accumulation_steps", "max_train_steps"):
             _require(getattr(self, name) >= 1, name, "be ≥ 1", getattr(self, name))
         steps = self.evaluation.at_steps
@@ -139,7 +140,7 @@ def run_name(run: Run) -> str:
 
 
 def to_json(record: Any) -> str:
-    """The text of `run.json`."""
+    """A record as the text of its file."""
     return json.dumps(dataclasses.asdict(record), indent=2) + "\n"
 
 

@@ -15,20 +15,20 @@ PACKAGES = ("immref", "numpy", "scipy", "array-api-compat", "torch", "cupy-cuda1
 
 def examine() -> int:
     """Print the findings; 1 if the self-test fails or the backend asked for cannot run, else 0."""
-    print(f"python      {platform.python_version()} on {platform.platform(terse=True)}, {os.cpu_count()} cores")
-    print(f"packages    {', '.join(f'{name} {_version(name)}' for name in PACKAGES)}")
+    print(f"python          {platform.python_version()} on {platform.platform(terse=True)}, {os.cpu_count()} cores")
+    print(f"packages        {', '.join(f'{name} {_version(name)}' for name in PACKAGES)}")
     for name in (dispatch.VARIABLE, dispatch.DEVICE_VARIABLE):
-        print(f"{name:12}{os.environ.get(name, '(not set)')}")
+        print(f"{name:16}{os.environ.get(name, '(not set)')}")
     failed = 0
     for name in dispatch.installed():
-        print(f"backend     {name}: {_state(name)}")
+        print(f"backend         {name}: {_state(name)}")
     try:
-        print(f"NumPy runs  {dispatch.choose(np.zeros((1, 1)))}")
+        print(f"NumPy runs      {dispatch.choose(np.zeros((1, 1)))}")
     except BackendError as error:
-        print(f"NumPy runs  nowhere: {error}")
+        print(f"NumPy runs      nowhere: {error}")
         return 1
     for label, passed in self_test():
-        print(f"self-test   {'ok    ' if passed else 'FAILED'} {label}")
+        print(f"self-test       {'ok    ' if passed else 'FAILED'} {label}")
         failed += not passed
     return 1 if failed else 0
 

@@ -1,5 +1,6 @@
 """Where a run happens: device, backend and why, versions; and folders that are never overwritten."""
 
+import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+import immref_torch
 from immref import dispatch
 from immref._checks import nearest_name
 from immref_trainers.results import Environment
@@ -25,18 +27,19 @@ def accelerator() -> Accelerator:
             f"device must be one of {', '.join(DEVICES)}, or one of them with a number as in cuda:0, "
             f"got {asked!r}{nearest_name(asked, DEVICES)}"
         )
-    wanted = torch.device(asked)
-    if wanted.type == "cpu":
+    if reason := immref_torch.unavailable(asked):
+        raise ValueError(reason)
+    if torch.device(asked).type == "cpu":
         return Accelerator(cpu=True)
-    found = Accelerator()
-    if found.device.type != wanted.type or wanted.index not in (None, found.device.index):
-        raise ValueError(f"device {asked!r} cannot be used here: accelerate finds {found.device}")
-    return found
+    os.environ["ACCELERATE_TORCH_DEVICE"] = asked
+    return Accelerator()
 
 
 def describe(accelerator: Accelerator, backend: str | None = None) -> Environment:
     """The environment, once the backend asked for has answered for a tensor on the training device."""
-    choice = dispatch.choose(torch.empty(1, 1, device=accelerator.device), backend)
+    probe = torch.empty(1, 1, device=accelerator.device)
+    choice = dispatch.choose(probe, backend)
+    dispatch.carry_in(choice.backend, probe)
     return Environment(
         device=str(accelerator.device),
         backend=str(choice),

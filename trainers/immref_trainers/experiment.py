@@ -13,10 +13,12 @@ from accelerate import Accelerator
 from safetensors.numpy import save_file
 
 from immref import Pairing
+from immref.miscibility import distance_drop
 from immref_trainers import config
 from immref_trainers.config import Run
 from immref_trainers.data.digits import Images
 from immref_trainers.environment import new_folder
+from immref_trainers.errors import TrainingError
 from immref_trainers.loop import Step, Trainer
 from immref_trainers.metrics.judge import Judge
 from immref_trainers.objectives import flow
@@ -67,7 +69,13 @@ def sample(trainer: Trainer, noise: FloatArray, steps: int) -> FloatArray:
 
 def judge_samples(trainer: Trainer, judge: Judge, noise: FloatArray) -> Scores:
     """Scores by the sampler's steps."""
-    return {count: judge.score(sample(trainer, noise, count)) for count in trainer.run.evaluation.sampler_steps}
+    scores = {}
+    for count in trainer.run.evaluation.sampler_steps:
+        samples = sample(trainer, noise, count)
+        if not np.isfinite(samples).all():
+            raise TrainingError(f"samples are not finite with learning rate {trainer.run.optimizer.learning_rate:g}; try a smaller one")
+        scores[count] = judge.score(samples)
+    return scores
 
 
 def other_priors(trainer: Trainer, judge: Judge, images: Images, start: FloatArray) -> tuple[dict[str, FloatArray], dict[str, Scores]]:
@@ -82,7 +90,7 @@ def other_priors(trainer: Trainer, judge: Judge, images: Images, start: FloatArr
         "matched": judge_samples(trainer, judge, matched),
     }
     if run.pairing == Pairing():
-        scores["temperature"] = judge_samples(trainer, judge, start * np.float32(run.evaluation.temperature))
+        scores["temperature"] = judge_samples(trainer, judge, priors.gaussian(start.shape, run.seed, run.evaluation.temperature))
     return fitted, scores
 
 
@@ -90,7 +98,7 @@ def dose_of(steps: list[Step]) -> Dose:
     """Means of what pairing did over the run, medians of what it cost."""
     timed = steps[WARM_UP:] or steps
     return Dose(
-        distance_drop=statistics.fmean(step.after / step.before for step in steps) - 1,
+        distance_drop=statistics.fmean(distance_drop(step.before, step.after) for step in steps),
         mean_square=statistics.fmean(step.mean_square for step in steps),
         pairing_ms=statistics.median(step.pairing_ms for step in timed),
         step_ms=statistics.median(step.step_ms for step in timed),

@@ -1,5 +1,6 @@
 """The pictures of a comparison, as PNG."""
 
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def curves(comparison: Comparison) -> Figure:
     counts = sampler_steps(comparison)
     figure = Figure(figsize=(5 * len(counts), 3.8))
     for axes, count in zip(np.atleast_1d(figure.subplots(1, len(counts))), counts, strict=True):
-        for colour, (pairing, outcomes) in zip(_colours(), by_pairing(comparison).items(), strict=False):
+        for colour, (pairing, outcomes) in zip(cycle(COLOURS), by_pairing(comparison).items(), strict=False):
             steps = [point.step for point in outcomes[0].curve]
             values = np.array([[point.scores[count].fd for point in outcome.curve] for outcome in outcomes])
             axes.plot(steps, values.mean(axis=0), "o-", color=colour, label=str(pairing), markersize=4)
@@ -97,13 +98,13 @@ def exact(comparison: Comparison) -> Figure:
     """Distance over sampler steps for the exact field."""
     figure = Figure(figsize=(5.5, 3.8))
     axes = figure.subplots()
-    colours = dict(zip(by_pairing(comparison), _colours(), strict=False))
-    spare = iter(_colours()[len(colours) :])
+    palette = cycle(COLOURS)
+    colours = dict(zip(by_pairing(comparison), palette, strict=False))
     for row in comparison.exact:
-        colour = colours.get(row.pairing) or next(spare)
+        colour = colours.get(row.pairing) or next(palette)
         axes.plot(list(row.fd), list(row.fd.values()), "o-", color=colour, label=str(row.pairing), markersize=4)
         axes.plot(list(row.fd_matched), list(row.fd_matched.values()), "D", color=colour, markerfacecolor="none", markersize=7)
-    axes.plot([], [], "D", color="black", markerfacecolor="none", label="from matched noise")
+    axes.plot([], [], "D", color="black", markerfacecolor="none", label="from noise paired with training images")
     _floor(axes, [score.fd for score in comparison.floor_exact])
     axes.set(xscale="log", yscale="log", xlabel="sampler steps", ylabel="Fréchet distance")
     axes.set_xticks(list(comparison.exact[0].fd), [str(count) for count in comparison.exact[0].fd])
@@ -115,12 +116,8 @@ def exact(comparison: Comparison) -> Figure:
 
 
 def _floor(axes: Axes, floor: list[float]) -> None:
-    axes.axhline(spread(floor)[0], color="black", linestyle=":", linewidth=1, label="real images (floor)")
+    axes.axhline(spread(floor)[0], color="black", linestyle=":", linewidth=1, label="training images drawn again")
 
 
 def _plain_ticks(axes: Axes) -> None:
     axes.yaxis.set_major_formatter("{x:g}")
-
-
-def _colours() -> list[str]:
-    return [*COLOURS, *COLOURS]

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 
 import immref
 from immref import Paired, Seed
+from immref.miscibility import mean_square
 from immref_trainers import streams
 from immref_trainers.config import Run
 from immref_trainers.data.order import window_indices
@@ -78,19 +79,22 @@ class Trainer:
                 self.accelerator.backward(loss / run.gradient_accumulation_steps)
                 losses.append(loss.detach())
             grad_norm = self.accelerator.clip_grad_norm_(self.network.parameters(), run.optimizer.max_grad_norm)
+            mean_loss, grad_norm = float(torch.stack(losses).mean()), float(grad_norm)
+            if not np.isfinite([mean_loss, grad_norm]).all():
+                raise TrainingError(
+                    f"the loss is {mean_loss} and its gradient {grad_norm} at step {step + 1} "
+                    f"with learning rate {run.optimizer.learning_rate:g}"
+                )
             self.optimizer.step()
             self.optimizer.zero_grad()
             self._average(step)
-            mean_loss = float(torch.stack(losses).mean())
-            if not np.isfinite(mean_loss):
-                raise TrainingError(f"the loss is {mean_loss} at step {step + 1} with learning rate {run.optimizer.learning_rate:g}")
             yield Step(
                 step=step + 1,
                 loss=mean_loss,
-                grad_norm=float(grad_norm),
+                grad_norm=grad_norm,
                 before=float(paired.before),
                 after=float(paired.after),
-                mean_square=float(paired.noise.square().mean()),
+                mean_square=mean_square(paired.noise),
                 pairing_ms=1e3 * pairing_s,
                 step_ms=1e3 * (self._clock() - began),
             )
@@ -104,8 +108,8 @@ class Trainer:
 
     def _clock(self) -> float:
         """Seconds, once the device has finished what it was given."""
-        if self.accelerator.device.type == "cuda":
-            torch.cuda.synchronize()
+        if self.accelerator.device.type != "cpu":
+            torch.accelerator.synchronize()
         return time.perf_counter()
 
 

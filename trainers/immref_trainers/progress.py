@@ -6,6 +6,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from immref.miscibility import distance_drop
 from immref_trainers.loop import Step
 from immref_trainers.results import Point, counted
 
@@ -52,7 +53,7 @@ class TrainingProgress:
         left = (time.monotonic() - self.began) / self.done * (self.total - self.done)
         self.console.print(
             f"{self.label}: step {step.step}, Fréchet distance {scores} · "
-            f"distance {step.after / step.before - 1:+.1%}, {step.pairing_ms:.1f} ms"
+            f"distance {distance_drop(step.before, step.after):+.1%}, {step.pairing_ms:.1f} ms"
             + ("" if self.console.is_terminal else f" · {duration(left)} left"),
             highlight=False,
         )

@@ -34,9 +34,9 @@ def page(comparison: Comparison, figures: dict[str, Path]) -> str:
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{CSS}</style>',
             f"<h1>{escape(title)}</h1>",
             '<p class="lead">Diffusion training pairs each image with random noise. Here the same network was trained on the '
-            "same images in the same order with the noise chosen in other ways. Lower Fréchet distance means samples closer to the data "
-            f"({escape(comparison.features)}, whose accuracy on held-out digits is {comparison.feature_accuracy:.1%}; "
-            f"{run.evaluation.num_samples:,} samples).</p>",
+            "same images in the same order with noise chosen, or images scaled, in other ways. Lower Fréchet distance means samples "
+            f"closer to the data ({escape(comparison.features)}, whose accuracy on held-out digits is "
+            f"{comparison.feature_accuracy:.1%}; {run.evaluation.num_samples:,} samples).</p>",
             "<h2>What came out</h2><ul>",
             *(f"<li>{escape(sentence)}</li>" for sentence in tables.findings(comparison)),
             "</ul>",

@@ -22,7 +22,10 @@ class Environment:
 
 @dataclass(frozen=True)
 class Score:
-    """Fréchet distances to the training images, to them in a second network's features, and to held-out images."""
+    """Fréchet distances to the training images, to them in a second network's features, and to held-out images.
+
+    The matched prior starts from noise that the held-out images chose: there the last is not a distance to unseen images.
+    """
 
     fd: float
     fd_second_features: float

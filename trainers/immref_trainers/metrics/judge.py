@@ -37,7 +37,7 @@ class Judge:
         )
 
     def floor(self, count: int) -> list[Score]:
-        """Scores of `count` real training images drawn with replacement: what a perfect generator would get."""
+        """Scores of `count` training images drawn with replacement: what perfect memorising would get."""
         draws = (
             streams.generator(streams.FEATURES, 0, micro=1 + i).integers(len(self.images.train), size=count) for i in range(FLOOR_DRAWS)
         )
