@@ -8,7 +8,7 @@ from torch import Tensor
 from immref import schedules
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def sample(predict: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int, scale: float, chunk: int = 500) -> Tensor:
     """Samples (M, ...) on the host, the image scaling undone.
 
