@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from immref import Seed
+from immref import Seed, reference
 
 TRIES = 3
 
@@ -38,19 +38,27 @@ def normal(rng: torch.Generator | None, shape: tuple[int, ...], like: Tensor) ->
 
 
 def radial(rng: torch.Generator | None, df: int, shape: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
-    """chi2 by Marsaglia and Tsang (2000) with a fixed number of tries, so that nothing waits for the device.
+    """On the CPU the reference's draw, keyed by one word of `rng`; elsewhere nothing waits for the device."""
+    if like.device.type == "cpu":
+        word = torch.randint(2**63 - 1, (), generator=rng)
+        along, across = reference.radial(Seed(int(word)).generator(), df, shape, like)
+        return along, across
+    dtype = torch.float32 if like.device.type == "mps" else torch.float64
+    return torch.randn(shape, generator=rng, dtype=dtype, device=like.device), chi2(rng, df, shape, dtype, like.device)
+
+
+def chi2(rng: torch.Generator | None, df: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """chi2(df) by Marsaglia and Tsang (2000) with a fixed number of tries, so that nothing waits for the device.
 
     For df ≥ 63 a try is refused with probability below 1e-3; the last is accepted as it is, which
     touches fewer than one draw in 1e9.
     """
-    dtype = torch.float32 if like.device.type == "mps" else torch.float64
-    normal_T = torch.randn((1 + TRIES, *shape), generator=rng, dtype=dtype, device=like.device)
-    along, z_T = normal_T[0], normal_T[1:]
+    z_T = torch.randn((TRIES, *shape), generator=rng, dtype=dtype, device=device)
     cost_T = torch.empty_like(z_T).exponential_(generator=rng)  # -ln of the uniform number that decides
     d = df / 2 - 1 / 3
     v_T = (z_T / (9 * d) ** 0.5).add_(1).pow_(3).clamp_(min=torch.finfo(dtype).tiny)
     accepted_T = d * (v_T - 1 - torch.log(v_T)) < 0.5 * z_T * z_T + cost_T
-    across = v_T[-1]
+    drawn: Tensor = v_T[-1]
     for attempt in reversed(range(TRIES - 1)):
-        across = torch.where(accepted_T[attempt], v_T[attempt], across)
-    return along, 2 * d * across
+        drawn = torch.where(accepted_T[attempt], v_T[attempt], drawn)
+    return drawn.mul(2 * d)

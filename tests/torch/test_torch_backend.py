@@ -6,11 +6,13 @@ import array_api_strict
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 import immref
 import immref_torch
 from immref import KNN, BackendError, LinearAssignment, Seed, Vanilla, dispatch, reference
 from immref.diffusion import corrupt, velocity
+from immref_torch.noise import chi2
 
 B, D = 12, 80
 PAIRINGS = (Vanilla(), KNN(k=4), LinearAssignment())
@@ -121,3 +123,11 @@ def test_the_backend_has_the_reference_s_names_and_signatures():
         ours, theirs = getattr(immref_torch, name), getattr(reference, name)
         if callable(ours):
             assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters), name
+
+
+@pytest.mark.parametrize("df", [63, 3071])
+def test_chi2_with_a_fixed_number_of_tries_has_its_law(df):
+    """What an accelerator draws, on the CPU; a right law fails with probability 1e-6."""
+    drawn = chi2(torch.Generator().manual_seed(df), df, (100_000,), torch.float64, torch.device("cpu"))
+    assert stats.kstest(drawn.numpy(), stats.chi2(df).cdf).pvalue > 1e-6
+    assert stats.kstest(drawn.numpy() * 1.01, stats.chi2(df).cdf).pvalue < 1e-6  # and the test would notice one per cent
