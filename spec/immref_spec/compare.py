@@ -40,15 +40,15 @@ def holds(condition: Any, sentence: str) -> None:
         raise BrokenLawError(sentence + replay())
 
 
-def equal(actual: Any, expected: Any, what: str) -> None:
+def same(actual: Any, expected: Any, what: str) -> None:
     """Raise unless two plain values are equal."""
     holds(actual == expected, f"{what}: got {actual!r}, expected {expected!r}")
 
 
 def same_bits(actual: Values, expected: Values, what: str) -> None:
     """Raise unless two arrays agree in dtype, shape and every bit."""
-    equal(str(actual.dtype), str(expected.dtype), f"dtype of {what}")
-    equal(actual.shape, expected.shape, f"shape of {what}")
+    same(str(actual.dtype), str(expected.dtype), f"dtype of {what}")
+    same(actual.shape, expected.shape, f"shape of {what}")
     if actual.tobytes() != expected.tobytes():
         index = np.unravel_index(np.argmax((actual != expected).ravel()), actual.shape)
         where = tuple(int(i) for i in index)
@@ -57,13 +57,13 @@ def same_bits(actual: Values, expected: Values, what: str) -> None:
 
 def within(actual: Values, expected: Values, band: Band, what: str) -> None:
     """Raise unless |actual - expected| is inside the band everywhere; NaN is outside."""
-    equal(np.shape(actual), np.shape(expected), f"shape of {what}")
+    same(np.shape(actual), np.shape(expected), f"shape of {what}")
     _inside(np.abs(np.asarray(actual, dtype=np.float64) - expected), band, f"{what} differs by", actual, expected)
 
 
 def at_most(actual: Values, bound: Values, band: Band, what: str) -> None:
     """Raise unless actual ≤ bound + band everywhere; NaN is outside."""
-    equal(np.shape(actual), np.shape(bound), f"shape of {what}")
+    same(np.shape(actual), np.shape(bound), f"shape of {what}")
     _inside(np.asarray(actual, dtype=np.float64) - bound, band, f"{what} is too large by", actual, bound)
 
 

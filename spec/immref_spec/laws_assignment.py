@@ -27,7 +27,7 @@ def test_it_is_a_permutation(subject: Subject, case: Case, cost: str) -> None:
     """Each noise goes to exactly one image, so the noises as a set stay what they were."""
     for dtype in subject.dtypes:
         index_B = assign(subject, case.images(dtype), case.noises(dtype), cost)[0]
-        compare.equal(sorted(index_B.tolist()), list(range(case.shape[0])), f"index, sorted, of {cost} for {case} in {dtype}")
+        compare.same(sorted(index_B.tolist()), list(range(case.shape[0])), f"index, sorted, of {cost} for {case} in {dtype}")
 
 
 @examples(40)

@@ -38,7 +38,7 @@ def test_it_rebuilds_the_winner(subject: Subject, case: Case) -> None:
             scalars = (v[None].astype(subject.scalar_dtype) for v in (a_K, s_K))
             n_1D, index_1, _, _ = collapse(subject, x_BD[b : b + 1], g_D[None].astype(dtype), *scalars)
             what = f"row {b} of {case} in {dtype}"
-            compare.equal(int(index_1[0]), int(winner) + 1, f"index of the winner, {what}")
+            compare.same(int(index_1[0]), int(winner) + 1, f"index of the winner, {what}")
             stretch, s0 = np.sqrt(s_K[winner]) / far, far**2
             band = bands.collapsed_noise(stretch, bands.norms(g_D), s0, a_K[winner], case.dimension, dtype)
             compare.within(bands.norms(n_1D[0] - noise_KD[winner]), np.zeros(()), band, f"noise minus winner, {what}")
@@ -78,7 +78,7 @@ def test_candidate_zero_is_kept(subject: Subject, case: Case) -> None:
         x_BD, g_BD = case.images(dtype).reshape(case.shape[0], -1), case.noises(dtype).reshape(case.shape[0], -1)
         a_BK, s_BK = case.scalars(subject.scalar_dtype)
         n_BD, index_B, before_B, after_B = collapse(subject, x_BD, g_BD, a_BK, s_BK + 1e4)
-        compare.equal(index_B.tolist(), [0] * case.shape[0], f"index for {case} where candidate 0 is nearest")
+        compare.same(index_B.tolist(), [0] * case.shape[0], f"index for {case} where candidate 0 is nearest")
         compare.same_bits(n_BD, g_BD, f"noise for {case} in {dtype} where candidate 0 is nearest")
         compare.same_bits(after_B, before_B, f"after, against before, for {case} where candidate 0 is nearest")
 

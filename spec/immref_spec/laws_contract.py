@@ -42,9 +42,9 @@ def test_noise_is_like_the_image(subject: Subject, case: Case) -> None:
         for called, call in public_calls(subject, x, candidates, noise, case.k).items():
             result = call()
             what = f"noise of {called} for {case} in {dtype}"
-            compare.equal(type(result), type(x), f"type of {what}")
-            compare.equal((str(result.dtype), tuple(result.shape)), (str(x.dtype), tuple(x.shape)), f"dtype and shape of {what}")
-            compare.equal(device(result), device(x), f"device of {what}")
+            compare.same(type(result), type(x), f"type of {what}")
+            compare.same((str(result.dtype), tuple(result.shape)), (str(x.dtype), tuple(x.shape)), f"dtype and shape of {what}")
+            compare.same(device(result), device(x), f"device of {what}")
             compare.holds(np.isfinite(subject.asnumpy(result)).all(), f"{what} must be finite")
 
 
@@ -74,16 +74,16 @@ def test_primitives_return_what_the_protocol_says(subject: Subject, case: Case) 
         a_BK, s_BK = backend.radial(generator, case.dimension - 1, (count, case.k - 1), x_BD)
         n_BD, *collapsed = backend.collapse(x_BD, g_BD, a_BK, s_BK)
         for array, shape in ((g_BD, x_BD.shape), (n_BD, x_BD.shape), (a_BK, (count, case.k - 1)), (s_BK, (count, case.k - 1))):
-            compare.equal(tuple(array.shape), tuple(shape), f"shape of a primitive's result for {case}")
-            compare.equal(device(array), device(x_BD), "device of a primitive's result")
+            compare.same(tuple(array.shape), tuple(shape), f"shape of a primitive's result for {case}")
+            compare.same(device(array), device(x_BD), "device of a primitive's result")
         wanted = (str(x_BD.dtype),) * 2 + (str(subject.asarray(np.zeros(1, dtype=subject.scalar_dtype)).dtype),) * 2
-        compare.equal(tuple(str(v.dtype) for v in (g_BD, n_BD, a_BK, s_BK)), wanted, f"dtypes of normal, collapse and radial for {dtype}")
+        compare.same(tuple(str(v.dtype) for v in (g_BD, n_BD, a_BK, s_BK)), wanted, f"dtypes of normal, collapse and radial for {dtype}")
         assigned = backend.assign_batch(x_BD, g_BD, "l2")
         for index_B, *distances in (collapsed, backend.nearest_candidate(x_BD, noise_BKD), assigned):
             compare.holds(str(index_B.dtype).endswith("int64"), f"an index must be int64, got {index_B.dtype}")
             xp = array_namespace(x_BD)
             compare.holds(all(xp.isdtype(v.dtype, "real floating") for v in distances), "distances must be real floating")
-            compare.equal([tuple(v.shape) for v in (index_B, *distances)], [(count,)] * 3, f"shapes of index, before and after for {case}")
+            compare.same([tuple(v.shape) for v in (index_B, *distances)], [(count,)] * 3, f"shapes of index, before and after for {case}")
 
 
 @examples(10)
@@ -95,7 +95,7 @@ def test_numpy_in_numpy_out(subject: Subject, case: Case) -> None:
         for called, call in public_calls(subject, x, case.candidates(dtype), case.noises(dtype), case.k).items():
             result = call()
             compare.holds(isinstance(result, np.ndarray), f"{called} of NumPy arrays must be a NumPy array, got {type(result)}")
-            compare.equal((str(result.dtype), result.shape), (dtype, x.shape), f"dtype and shape of {called} for {case}")
+            compare.same((str(result.dtype), result.shape), (dtype, x.shape), f"dtype and shape of {called} for {case}")
 
 
 @examples(20)

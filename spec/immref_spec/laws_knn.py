@@ -60,7 +60,7 @@ def test_the_distance_law(subject: Subject, dimension: int, k: int) -> None:
     compare.independent(z_B[::2], z_B[1::2], f"{what} of neighbouring images")
     compare.independent(z_B[: COUNT // 2], z_B[COUNT // 2 :], f"{what} of the two halves of the batch")
     counts_K, expected = np.bincount(index_B, minlength=k), COUNT / k
-    compare.equal(len(counts_K), k, f"number of candidates ever chosen at k = {k}")
+    compare.same(len(counts_K), k, f"number of candidates ever chosen at k = {k}")
     compare.chi_square(float(np.sum((counts_K - expected) ** 2) / expected), k - 1, f"choices of each of {k} candidates at D = {dimension}")
 
 

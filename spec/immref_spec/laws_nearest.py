@@ -78,4 +78,4 @@ def test_a_nan_candidate_is_not_passed_over(subject: Subject, case: Case) -> Non
     noise_BKD[row, place, -1] = np.nan
     x_BD = subject.asarray(case.images(wide).reshape(case.shape[0], -1))
     after_B = subject.asnumpy(subject.backend.nearest_candidate(x_BD, subject.asarray(noise_BKD))[2])
-    compare.equal(np.isnan(after_B).nonzero()[0].tolist(), [row], f"rows at distance NaN, NaN in candidate {place} of {case}")
+    compare.same(np.isnan(after_B).nonzero()[0].tolist(), [row], f"rows at distance NaN, NaN in candidate {place} of {case}")

@@ -73,12 +73,12 @@ def test_index_says_who_was_chosen(subject: Subject, case: Case, pairing: Pairin
         x = subject.asarray(case.images(dtype))
         paired = immref.pair(x, pairing, rng=SEED, backend=subject.backend)
         index_B, count = subject.asnumpy(paired.index), case.shape[0]
-        compare.equal((str(index_B.dtype), index_B.shape), ("int64", (count,)), f"dtype and shape of index of {pairing}")
+        compare.same((str(index_B.dtype), index_B.shape), ("int64", (count,)), f"dtype and shape of index of {pairing}")
         if pairing.method == "knn":
             compare.holds(((index_B >= 0) & (index_B < pairing.k)).all(), f"index must be in [0, {pairing.k}), got {index_B}")
             continue
         if pairing.method == "vanilla":
-            compare.equal(index_B.tolist(), list(range(count)), "index of vanilla")
+            compare.same(index_B.tolist(), list(range(count)), "index of vanilla")
         first = subject.asnumpy(immref.vanilla(x, rng=SEED, backend=subject.backend))
         compare.same_bits(subject.asnumpy(paired.noise), first[index_B], f"noise of {pairing} for {case} in {dtype}")
 
@@ -93,6 +93,6 @@ def test_scale_multiplies(subject: Subject, case: Case, factor: float) -> None:
         expected = case.images(dtype).astype(np.float64) * factor
         tiny = float(np.finfo(dtype).smallest_subnormal)
         band = bands.Band(np.abs(expected) * float(np.finfo(dtype).eps) * 1.01 + tiny, "the factor and the product, rounded to x's dtype")
-        compare.equal((str(scaled.dtype), tuple(scaled.shape)), (str(x.dtype), tuple(x.shape)), "dtype and shape of scale")
+        compare.same((str(scaled.dtype), tuple(scaled.shape)), (str(x.dtype), tuple(x.shape)), "dtype and shape of scale")
         compare.within(subject.asnumpy(scaled), expected, band, f"x scaled by {factor} for {case} in {dtype}")
         compare.holds(factor != 1.0 or scaled is x, "a factor of 1 must return x itself")

@@ -48,7 +48,7 @@ def test_noise_carries_no_gradient(subject: Subject) -> None:
     for method in METHODS:
         paired = immref.pair(x, method, rng=Seed(0), backend=subject.backend)
         found = [getattr(paired, field).requires_grad for field in ("noise", "before", "after")]
-        compare.equal(found, [False] * 3, f"requires_grad of noise, before and after of {method}")
+        compare.same(found, [False] * 3, f"requires_grad of noise, before and after of {method}")
     immref.pair(x, KNN(2, scale=3.0), rng=Seed(0), backend=subject.backend).x.sum().backward()
     compare.holds(bool((x.grad == 3).all()), "the gradient through scale must be the factor")
 
@@ -59,6 +59,6 @@ def test_bfloat16_is_float32_rounded(subject: Subject) -> None:
     half = x.to(torch.bfloat16)
     for method in METHODS:
         paired, wide = (immref.pair(v, method, rng=Seed(0), backend=subject.backend) for v in (half, half.float()))
-        compare.equal(paired.noise.dtype, torch.bfloat16, f"dtype of the noise of {method}")
+        compare.same(paired.noise.dtype, torch.bfloat16, f"dtype of the noise of {method}")
         rounded = wide.noise.to(torch.bfloat16)
         compare.holds(bool((paired.noise == rounded).all()), f"noise of {method} in bfloat16 must be float32's, rounded")
