@@ -188,7 +188,8 @@ def linear_assignment(
     """The batch's noises permuted so that they lie nearest to its images (Section 3.3.1).
 
     Also called minibatch optimal transport; ``cost='sqeuclidean'`` is OT-CFM's. The noises as a set
-    stay exactly standard normal. Exact; O(B³) on the host.
+    stay exactly standard normal; given a label they do not, when images of several labels share a
+    batch. Exact; O(B³) on the host.
 
     Parameters
     ----------
