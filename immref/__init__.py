@@ -7,21 +7,11 @@
 (4, 4, 32, 32)
 """
 
-from immref.api import (
-    KNN,
-    ImageScaling,
-    LinearAssignment,
-    Paired,
-    Pairing,
-    Vanilla,
-    knn,
-    linear_assignment,
-    pair,
-    vanilla,
-)
+from immref.api import knn, linear_assignment, pair, vanilla
 from immref.dispatch import BackendError
 from immref.noise import Seed
 from immref.pairing import scale
+from immref.records import KNN, ImageScaling, LinearAssignment, Paired, Pairing, Vanilla
 
 __version__ = "0.1.0"
 __all__ = [

@@ -2,9 +2,10 @@
 
 import math
 import numbers
+import re
 from typing import Any
 
-from array_api_compat import array_namespace, device, is_array_api_obj, is_torch_array
+from array_api_compat import array_namespace, device, is_array_api_obj, is_jax_array, is_torch_array
 
 Array = Any  # any array of an array-API library: NumPy, array-api-strict, JAX, torch, CuPy
 
@@ -15,14 +16,24 @@ def describe(array: Array) -> str:
 
 
 def library_of(array: Any) -> str:
-    """'numpy', 'torch', …: the root of the array's module; a subclass of Tensor is torch's."""
-    return "torch" if is_torch_array(array) else type(array).__module__.partition(".")[0]
+    """'numpy', 'torch', 'jax', …: the root of the array's module; a subclass of Tensor is torch's."""
+    if is_torch_array(array):
+        return "torch"
+    return "jax" if is_jax_array(array) else type(array).__module__.partition(".")[0]
+
+
+def widest(array: Array, kind: str) -> Any:
+    """The widest dtype of a kind, 'real floating' or 'signed integer', on the array's device: float64 or int64 where it has them."""
+    known = array_namespace(array).__array_namespace_info__().dtypes(kind=kind, device=device(array))
+    return max(known.values(), key=lambda dtype: int(re.sub(r"\D", "", str(dtype))))
 
 
 def check_images(x: Array, name: str = "x") -> Any:
     """Return the array namespace of `x`, a real floating array (B, ...) with at least one number per row."""
     if not is_array_api_obj(x):
         raise TypeError(f"{name} must be an array of NumPy, torch, CuPy, JAX or another array-API library, got {type(x).__name__}")
+    if is_jax_array(x) and "Tracer" in type(x).__name__:
+        raise TypeError(f"{name} is a JAX tracer: noise is drawn on the host, so call immref outside jit and hand the noise in")
     xp = array_namespace(x)
     if not xp.isdtype(x.dtype, "real floating"):
         raise TypeError(f"{name} must be a real floating array, got {describe(x)}; convert it first")
@@ -95,6 +106,6 @@ def check_finite(distances_B: Array, x: Array, noise: Array, name: str, *, wait:
     for array, called in ((x, "x"), (noise, name)):
         bad_B = ~xp.all(xp.isfinite(xp.reshape(array, (array.shape[0], -1))), axis=1)
         if bool(xp.any(bad_B)):
-            row = int(xp.argmax(xp.astype(bad_B, xp.int64)))
+            row = int(xp.argmax(xp.astype(bad_B, xp.uint8)))
             raise ValueError(f"{called} must be finite, got NaN or infinity in row {row} of {describe(array)}")
     raise ValueError(f"x is finite but a squared distance overflows in {describe(x)}; scale x down or pass float64")

@@ -8,7 +8,6 @@ Shape suffixes: B images, K candidates, D numbers per image.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -16,93 +15,11 @@ from array_api_compat import array_namespace, device
 
 from immref import _checks, dispatch
 from immref._checks import Array
-from immref.assignment import COSTS
-from immref.collapsed import SMALLEST_DIMENSION
+from immref.collapsed import SMALLEST_DIMENSION, collapse_dot
 from immref.dispatch import Backend, uncompiled
+from immref.grouping import assign_within, labels_of
 from immref.pairing import distances, scale
-
-METHODS = ("vanilla", "knn", "linear_assignment")
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """How a training batch gets its noise: one record from the command line to the kernel.
-
-    Parameters
-    ----------
-    method : 'vanilla', 'knn' (Section 3.3.2) or 'linear_assignment' (Section 3.3.1)
-    k : int ≥ 1
-        Candidates per image; only 'knn' takes k > 1.
-    scale : float > 0
-        Image scaling (Section 3.3.3); combines with every method.
-    cost : 'l2' (the paper) or 'sqeuclidean' (OT-CFM)
-        What 'linear_assignment' minimises.
-    """
-
-    method: Literal["vanilla", "knn", "linear_assignment"] = "vanilla"
-    k: int = 1
-    scale: float = 1.0
-    cost: Literal["l2", "sqeuclidean"] = "l2"
-
-    def __post_init__(self) -> None:
-        _checks.check_choice(self.method, "method", METHODS)
-        _checks.check_choice(self.cost, "cost", COSTS)
-        object.__setattr__(self, "k", _checks.check_int(self.k, "k", 1))
-        object.__setattr__(self, "scale", _checks.check_scale(self.scale))
-        if self.k > 1 and self.method != "knn":
-            raise ValueError(f"k={self.k} needs method 'knn', got {self.method!r}")
-        if self.cost != COSTS[0] and self.method != "linear_assignment":
-            raise ValueError(f"cost={self.cost!r} needs method 'linear_assignment', got {self.method!r}")
-
-    def __str__(self) -> str:
-        method = f"KNN k={self.k}" if self.method == "knn" else self.method.replace("_", " ")
-        if self.method == "linear_assignment" and self.cost != "l2":
-            method += f" ({self.cost})"
-        if self.scale == 1:
-            return method
-        factor = f"image ×{repr(self.scale).removesuffix('.0')}"
-        return factor if self.method == "vanilla" else f"{method}, {factor}"
-
-
-def Vanilla() -> Pairing:
-    """Independent noise, as in ordinary diffusion training."""
-    return Pairing()
-
-
-def KNN(k: int, scale: float = 1.0) -> Pairing:
-    """The nearest of k noises for each image (Section 3.3.2)."""
-    return Pairing("knn", k=k, scale=scale)
-
-
-def LinearAssignment(cost: Literal["l2", "sqeuclidean"] = "l2", scale: float = 1.0) -> Pairing:
-    """The batch's noises permuted towards its images (Section 3.3.1)."""
-    return Pairing("linear_assignment", cost=cost, scale=scale)
-
-
-def ImageScaling(scale: float) -> Pairing:
-    """Vanilla noise, scaled images (Section 3.3.3)."""
-    return Pairing(scale=scale)
-
-
-@dataclass(frozen=True)
-class Paired:
-    """A batch and the noise it goes with; hand it on whole, so that one noise corrupts and is the target.
-
-    Attributes
-    ----------
-    x : array (B, ...), the images after scaling
-    noise : array like `x`
-    index : int64 array (B,)
-        KNN: which candidate was nearest; assignment: which noise image i took; vanilla: 0 … B-1.
-    before, after : 0-d arrays on the device of `x`
-        Mean L2 distance of the images to the noise that vanilla would have used, and to `noise`.
-    """
-
-    x: Array
-    noise: Array
-    index: Array
-    before: Array
-    after: Array
+from immref.records import KNN, LinearAssignment, Paired, Pairing
 
 
 @uncompiled
@@ -133,7 +50,15 @@ def vanilla(x: Array, *, rng: Any = None, backend: Any = None) -> Array:
 
 
 @uncompiled
-def knn(x: Array, k: int | None = None, *, candidates: Array | None = None, rng: Any = None, backend: Any = None) -> Array:
+def knn(
+    x: Array,
+    k: int | None = None,
+    *,
+    candidates: Array | None = None,
+    score: Literal["l2", "dot"] = "l2",
+    rng: Any = None,
+    backend: Any = None,
+) -> Array:
     """For each image the nearest of k noises by L2 distance (Algorithm 1, Section 3.3.2).
 
     Without `candidates`, and with at least 64 numbers per image, the k noises are never drawn: one
@@ -149,6 +74,8 @@ def knn(x: Array, k: int | None = None, *, candidates: Array | None = None, rng:
         Candidates per image. The paper's best: 4 or 8 at 3×32×32, 64 for 4×32×32 latents (Table 4).
     candidates : array (B, k, ...), optional
         Your own noises: Algorithm 1 literally; a tie goes to the first. Excludes `rng`.
+    score : 'l2' (the paper) or 'dot'
+        'dot' takes the largest <n, x> instead of the least |n - x|: the noise keeps its length. An extension.
     rng, backend
         As in `vanilla`.
 
@@ -171,25 +98,33 @@ def knn(x: Array, k: int | None = None, *, candidates: Array | None = None, rng:
     if candidates is None:
         if k is None:
             raise TypeError("knn needs k (how many candidates to draw) or candidates=")
-        return _on_backend(partial(_knn, k=KNN(k).k, rng=rng), backend, x)[0]
+        return _on_backend(partial(_knn, pairing=KNN(k, score), rng=rng), backend, x)[0]
     _refuse_rng(rng)
+    KNN(1, score)  # checks the score
     _checks.check_images(x)
     _checks.check_images(candidates, "candidates")
     _checks.check_same(x, candidates, (x.shape[0], candidates.shape[1], *x.shape[1:]), "candidates")
     if k is not None and k != candidates.shape[1]:
         raise ValueError(f"k must be {candidates.shape[1]}, the number of candidates given, or be left out; got {k!r}")
-    return _on_backend(_nearest, backend, x, candidates)[0]
+    return _on_backend(partial(_nearest, score=score), backend, x, candidates)[0]
 
 
 @uncompiled
 def linear_assignment(
-    x: Array, noise: Array | None = None, *, cost: Literal["l2", "sqeuclidean"] = "l2", rng: Any = None, backend: Any = None
+    x: Array,
+    noise: Array | None = None,
+    *,
+    cost: Literal["l2", "sqeuclidean"] = "l2",
+    solver: Literal["auto", "scipy", "auction"] = "auto",
+    group: Array | None = None,
+    rng: Any = None,
+    backend: Any = None,
 ) -> Array:
     """The batch's noises permuted so that they lie nearest to its images (Section 3.3.1).
 
     Also called minibatch optimal transport; ``cost='sqeuclidean'`` is OT-CFM's. The noises as a set
-    stay exactly standard normal; given a label they do not, when images of several labels share a
-    batch. Exact; O(B³) on the host.
+    stay exactly standard normal. Given a label they do not when images of several labels exchange
+    noises, and sampling a label from N(0, I) suffers: pass the labels as `group`.
 
     Parameters
     ----------
@@ -197,12 +132,22 @@ def linear_assignment(
     noise : array like `x`, optional
         The noises to permute; drawn when left out. Excludes `rng`.
     cost : 'l2' (the paper) or 'sqeuclidean'
+    solver : 'auto', 'scipy' or 'auction'
+        'auto' is exact: an auction's prices, then `lap` or SciPy. 'scipy' is SciPy alone. 'auction' keeps
+        about 99 % of the gain at a fraction of the time; `pair` returns the certified gap.
+    group : integer array (B,), optional
+        Labels; noises change places only within a label.
     rng, backend
         As in `vanilla`.
 
     Returns
     -------
     array with the shape, dtype and device of `x`: the rows of the noises, reordered
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, what came and what is wanted; for NaN and infinity on every device.
 
     Examples
     --------
@@ -211,30 +156,33 @@ def linear_assignment(
     array([[-1.],
            [ 2.]])
     """
-    _checks.check_choice(cost, "cost", COSTS)
-    if noise is None:
-        return _on_backend(partial(_assign, cost=cost, rng=rng), backend, x)[0]
-    _refuse_rng(rng)
+    pairing = LinearAssignment(cost, solver, "batch" if group is None else "label")
     _checks.check_images(x)
+    labels_B = None if group is None else labels_of(group, x.shape[0])
+    if noise is None:
+        return _on_backend(partial(_assign, pairing=pairing, labels_B=labels_B, rng=rng), backend, x)[0]
+    _refuse_rng(rng)
     _checks.check_same(x, noise, tuple(x.shape), "noise")
-    return _on_backend(partial(_permute, cost=cost), backend, x, noise)[0]
+    return _on_backend(partial(_permute, pairing=pairing, labels_B=labels_B), backend, x, noise)[0]
 
 
 @uncompiled
-def pair(x: Array, pairing: Pairing, *, rng: Any = None, backend: Any = None) -> Paired:
+def pair(x: Array, pairing: Pairing, *, group: Array | None = None, rng: Any = None, backend: Any = None) -> Paired:
     """Scale `x` and choose its noise as `pairing` says; what training loops call.
 
     Parameters
     ----------
     x : real floating array (B, ...)
     pairing : Pairing
+    group : integer array (B,), optional
+        Labels of the images; needed for ``within='label'``, looked at by nothing else.
     rng, backend
         As in `vanilla`.
 
     Returns
     -------
     Paired
-        `x`, `noise`, `index` and the mean distances `before` and `after`.
+        `x`, `noise`, `index`, the mean distances `before` and `after`, and the `gap` of a near-exact assignment.
 
     Examples
     --------
@@ -245,16 +193,20 @@ def pair(x: Array, pairing: Pairing, *, rng: Any = None, backend: Any = None) ->
     """
     if not isinstance(pairing, Pairing):
         raise TypeError(f"pairing must be an immref.Pairing, for example immref.KNN(k=8), got {pairing!r}")
-    compute: Callable[..., tuple[Array, ...]]
-    compute = partial(_knn, k=pairing.k, rng=rng)  # vanilla is k = 1
-    if pairing.method == "linear_assignment":
-        compute = partial(_assign, cost=pairing.cost, rng=rng)
     x = scale(x, pairing.scale)
-    noise, index_B, before_B, after_B = _on_backend(compute, backend, x)
+    labels_B = None
+    if pairing.within == "label":
+        if group is None:
+            raise ValueError("group must hold the labels of the images for a pairing within='label', got None")
+        labels_B = labels_of(group, x.shape[0])
+    compute = partial(_knn, pairing=pairing, rng=rng)  # vanilla is k = 1
+    if pairing.method == "linear_assignment":
+        compute = partial(_assign, pairing=pairing, labels_B=labels_B, rng=rng)
+    noise, index_B, before_B, after_B, *gap = _on_backend(compute, backend, x)
     xp = array_namespace(x)
     if pairing.method == "vanilla":
         index_B = xp.arange(x.shape[0], dtype=index_B.dtype, device=device(x))
-    return Paired(x, noise, index_B, xp.asarray(xp.mean(before_B)), xp.asarray(xp.mean(after_B)))
+    return Paired(x, noise, index_B, xp.asarray(xp.mean(before_B)), xp.asarray(xp.mean(after_B)), *gap)
 
 
 def _refuse_rng(rng: Any) -> None:
@@ -274,7 +226,7 @@ def _on_backend(compute: Callable[..., tuple[Array, ...]], backend: Any, *arrays
         xp = array_namespace(noise_BD)
         noise = xp.astype(xp.reshape(noise_BD, tuple(x.shape)), carried[0].dtype, copy=False)
     results = (noise, *rest)
-    return results if carried[0] is x else tuple(chosen.asnumpy(result) for result in results)
+    return results if carried[0] is x else tuple(v if isinstance(v, float) else chosen.asnumpy(v) for v in results)
 
 
 def _flat(array: Array, batch_axes: int) -> Array:
@@ -290,40 +242,44 @@ def _draw(chosen: Backend, x_BD: Array, rng: Any) -> tuple[Array, Any]:
     return chosen.normal(generator, tuple(x_BD.shape), x_BD), generator
 
 
-def _knn(chosen: Backend, x_BD: Array, *, k: int, rng: Any) -> tuple[Array, ...]:
+def _knn(chosen: Backend, x_BD: Array, *, pairing: Pairing, rng: Any) -> tuple[Array, ...]:
     """The nearest of k noises drawn for each image: collapsed, or literally where D is tiny."""
     xp = array_namespace(x_BD)
-    count, dimension = x_BD.shape
+    (count, dimension), more = x_BD.shape, pairing.k - 1
     g_BD, generator = _draw(chosen, x_BD, rng)
-    if k == 1:
+    if not more:
         distance_B = distances(x_BD, g_BD)
         _checks.check_finite(distance_B, x_BD, g_BD, "noise")
-        return g_BD, xp.zeros(count, dtype=xp.int64, device=device(x_BD)), distance_B, distance_B
-    if dimension < SMALLEST_DIMENSION:
-        more_BKD = chosen.normal(generator, (count, k - 1, dimension), x_BD)
-        return _nearest(chosen, x_BD, xp.concat([g_BD[:, None, :], more_BKD], axis=1))
-    noise_BD, index_B, before_B, after_B = chosen.collapse(x_BD, g_BD, *chosen.radial(generator, dimension - 1, (count, k - 1), x_BD))
+        return g_BD, xp.zeros(count, dtype=_checks.widest(x_BD, "signed integer"), device=device(x_BD)), distance_B, distance_B
+    if pairing.score == "dot":
+        noise_BD, index_B, before_B, after_B = collapse_dot(x_BD, g_BD, chosen.normal(generator, (count, more), x_BD))
+    elif dimension < SMALLEST_DIMENSION:
+        more_BKD = chosen.normal(generator, (count, more, dimension), x_BD)
+        return _nearest(chosen, x_BD, xp.concat([g_BD[:, None, :], more_BKD], axis=1), score="l2")
+    else:
+        noise_BD, index_B, before_B, after_B = chosen.collapse(x_BD, g_BD, *chosen.radial(generator, dimension - 1, (count, more), x_BD))
     _checks.check_finite(before_B, x_BD, g_BD, "noise")
     return noise_BD, index_B, before_B, after_B
 
 
-def _nearest(chosen: Backend, x_BD: Array, noise_BKD: Array) -> tuple[Array, ...]:
+def _nearest(chosen: Backend, x_BD: Array, noise_BKD: Array, *, score: str) -> tuple[Array, ...]:
     """Algorithm 1, line 2, among the noises given."""
     xp = array_namespace(x_BD)
-    index_B, before_B, after_B = chosen.nearest_candidate(x_BD, noise_BKD)
+    index_B, before_B, after_B = chosen.nearest_candidate(x_BD, noise_BKD, score)
     _checks.check_finite(after_B, x_BD, noise_BKD, "candidates")
     flat_ND = xp.reshape(noise_BKD, (-1, noise_BKD.shape[2]))
     rows_B = index_B + noise_BKD.shape[1] * xp.arange(x_BD.shape[0], dtype=index_B.dtype, device=device(x_BD))
     return xp.take(flat_ND, rows_B, axis=0), index_B, before_B, after_B
 
 
-def _assign(chosen: Backend, x_BD: Array, *, cost: str, rng: Any) -> tuple[Array, ...]:
+def _assign(chosen: Backend, x_BD: Array, *, pairing: Pairing, labels_B: Any, rng: Any) -> tuple[Array, ...]:
     """Fresh noises, permuted towards the images."""
-    return _permute(chosen, x_BD, _draw(chosen, x_BD, rng)[0], cost=cost)
+    return _permute(chosen, x_BD, _draw(chosen, x_BD, rng)[0], pairing=pairing, labels_B=labels_B)
 
 
-def _permute(chosen: Backend, x_BD: Array, noise_BD: Array, *, cost: str) -> tuple[Array, ...]:
-    """The noises given, permuted towards the images; the solve is on the host, so the check costs no extra wait."""
-    index_B, before_B, after_B = chosen.assign_batch(x_BD, noise_BD, cost)
+def _permute(chosen: Backend, x_BD: Array, noise_BD: Array, *, pairing: Pairing, labels_B: Any) -> tuple[Array, ...]:
+    """The noises given, permuted towards the images; the solve waits for the device, so the check costs no extra wait."""
+    solve = chosen.assign_batch if labels_B is None else partial(assign_within, chosen, labels_B=labels_B)
+    index_B, before_B, after_B, gap = solve(x_BD, noise_BD, pairing.cost, pairing.solver)
     _checks.check_finite(before_B, x_BD, noise_BD, "noise", wait=True)
-    return array_namespace(x_BD).take(noise_BD, index_B, axis=0), index_B, before_B, after_B
+    return array_namespace(x_BD).take(noise_BD, index_B, axis=0), index_B, before_B, after_B, gap

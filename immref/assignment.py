@@ -1,59 +1,133 @@
 """Batch-wise linear assignment (Section 3.3.1): a permutation of the noises that lies nearest to the images.
 
+The B × B gains come from one matrix product on the device; they are solved on the host.
+
 Shape suffixes: B images and as many noises, D numbers per image.
 """
 
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from immref._checks import Array
+from immref import auction
+from immref._checks import Array, widest
 from immref.pairing import distances
 
-COSTS = ("l2", "sqeuclidean")
+Values = np.ndarray[Any, Any]
+
+SMALL = 256  # rows up to which SciPy alone is faster than an auction before it
 
 
-def assign_batch(x_BD: Array, noise_BD: Array, cost: str) -> tuple[Array, Array, Array]:
+def assign_batch(x_BD: Array, noise_BD: Array, cost: str, solver: str) -> tuple[Array, Array, Array, float]:
     """The permutation of the noises with the least total cost; the solve runs on the host.
 
     Parameters
     ----------
     x_BD, noise_BD : arrays (B, D), float32 or float64
     cost : 'l2' (the paper: plain distances) or 'sqeuclidean' (equal to the largest total <n, x>)
+    solver : 'auto' and 'scipy' (exact) or 'auction' (near-exact)
 
     Returns
     -------
     index_B : int64 array, image i takes noise index[i]
     before_B, after_B : distances before and after
+    gap : the certified share of the possible gain that was left; 0 where the solve is exact
     """
     xp = array_namespace(x_BD)
-    index_B = xp.asarray(solve(cost_matrix(x_BD, noise_BD, cost)), device=device(x_BD))
-    return index_B, distances(x_BD, noise_BD), distances(x_BD, xp.take(noise_BD, index_B, axis=0))
+    order_B, gap = solve(to_host(gains(x_BD, noise_BD, cost)), solver)
+    index_B = xp.asarray(order_B, dtype=widest(x_BD, "signed integer"), device=device(x_BD))
+    return index_B, distances(x_BD, noise_BD), distances(x_BD, xp.take(noise_BD, index_B, axis=0)), gap
 
 
-def cost_matrix(x_BD: Array, noise_BD: Array, cost: str) -> np.ndarray[Any, Any]:
-    """The (B, B) cost on the host, up to constants of rows and columns, which no permutation can feel."""
-    dot_BB = to_host(x_BD @ noise_BD.T).astype(np.float64)
+def gains(x_BD: Array, noise_BD: Array, cost: str) -> Array:
+    """The (B, B) matrix whose largest total is the least total cost, up to constants, which no permutation can feel.
+
+    For 'l2' it is c - |n_j - x_i|, c the root mean square distance, in the form (c² - |n_j - x_i|²) / (c + |n_j - x_i|):
+    the numerator is small, so float32 keeps the digits in which distances differ.
+    """
+    xp = array_namespace(x_BD)
+    dot_BB = x_BD @ noise_BD.T
     if cost == "sqeuclidean":
-        return -dot_BB
-    xx_B, nn_B = (to_host(array_namespace(v).vecdot(v, v)).astype(np.float64) for v in (x_BD, noise_BD))
-    cost_BB = np.sqrt(np.maximum(xx_B[:, None] + nn_B[None, :] - 2 * dot_BB, 0))
-    cost_BB -= cost_BB.mean(axis=1, keepdims=True)  # centred, the solver needs about half the time
-    cost_BB -= cost_BB.mean(axis=0, keepdims=True)
-    return cost_BB
+        return dot_BB
+    xx_B, nn_B = xp.vecdot(x_BD, x_BD), xp.vecdot(noise_BD, noise_BD)
+    center = xp.mean(xx_B) + xp.mean(nn_B)
+    nearer_BB = 2 * dot_BB - (xx_B - xp.mean(xx_B))[:, None] - (nn_B - xp.mean(nn_B))[None, :]
+    distance_BB = xp.sqrt(xp.clip(center - nearer_BB, 0))
+    tiny = xp.finfo(x_BD.dtype).smallest_normal
+    return nearer_BB / (distance_BB + xp.sqrt(center) + tiny)
 
 
-def solve(cost_BB: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """SciPy's exact solution; a cost that is not finite yields the identity (the caller's check names the row)."""
-    if not np.isfinite(cost_BB).all():
-        return np.arange(cost_BB.shape[0])
+def solve(gain_BB: Values, solver: str) -> tuple[Values, float]:
+    """The permutation with the largest total gain, and its certified gap.
+
+    Gains that are not finite yield the identity (the caller's check names the row).
+    """
+    count = len(gain_BB)
+    if not np.isfinite(gain_BB).all():
+        return np.arange(count), 0.0
+    if solver == "scipy":
+        return by_scipy(-gain_BB.astype(np.float64)), 0.0
+    if count == 1 or (solver == "auto" and count <= SMALL):
+        return from_prices(gain_BB, gain_BB.mean(axis=0)), 0.0
+    return finish(gain_BB, *auction.run(gain_BB), solver)
+
+
+def finish(gain_BB: Array, taken_B: Array, owner_B: Array, price_B: Array, solver: str) -> tuple[Array, float]:
+    """What an auction leaves to do: all of it exactly for 'auto' and where its bids ran out, else the rows left over."""
+    xp = array_namespace(gain_BB)
+    (free_F,), (columns_F,) = xp.nonzero(taken_B < 0), xp.nonzero(owner_B < 0)
+    if solver == "auto" or free_F.shape[0] > auction.LEFT * taken_B.shape[0]:
+        order_B = from_prices(to_host(gain_BB), to_host(price_B))
+        return xp.asarray(order_B, device=device(gain_BB)), 0.0
+    block_FF = to_host(xp.take(xp.take(gain_BB, free_F, axis=0), columns_F, axis=1))
+    order_B = xp.asarray(taken_B, copy=True)
+    order_B[free_F] = xp.take(columns_F, xp.asarray(by_scipy(-block_FF.astype(np.float64)), device=device(gain_BB)), axis=0)
+    return order_B, certified_gap(gain_BB, order_B, price_B)
+
+
+def certified_gap(gain_BB: Array, order_B: Array, price_B: Array) -> float:
+    """The share of the gain over the mean permutation that may be missing: (dual - primal) / (dual - mean), by weak duality."""
+    xp = array_namespace(gain_BB)
+    dual = float(xp.sum(xp.max(gain_BB - price_B, axis=1), dtype=xp.float64) + xp.sum(price_B, dtype=xp.float64))
+    primal = float(xp.sum(xp.take_along_axis(gain_BB, order_B[:, None], axis=1), dtype=xp.float64))
+    room = dual - float(xp.sum(xp.mean(gain_BB, axis=1), dtype=xp.float64))
+    return min(max((dual - primal) / room, 0.0), 1.0) if room > 0 else 0.0
+
+
+def from_prices(gain_BB: Values, price_B: Values) -> Values:
+    """The exact optimum, by `lap` (pip install 'immref[fast]') where it imports, else by SciPy.
+
+    Column prices, then the least of each row and column, are subtracted from the costs: that changes no optimum, and a
+    shortest-path solver that starts at zero duals then starts near the end.
+    """
+    cost_BB = price_B.astype(np.float64) - gain_BB
+    cost_BB -= cost_BB.min(axis=1, keepdims=True)
+    cost_BB -= cost_BB.min(axis=0)
+    lap = lap_module()
+    return np.asarray(lap.lapjvh(cost_BB, return_cost=False)[1], dtype=np.int64) if lap else by_scipy(cost_BB)
+
+
+def by_scipy(cost_BB: Values) -> Values:
+    """SciPy's exact solution."""
     from scipy.optimize import linear_sum_assignment  # here, because it takes four times as long to import as NumPy
 
     return np.asarray(linear_sum_assignment(cost_BB)[1], dtype=np.int64)
 
 
-def to_host(array: Array) -> np.ndarray[Any, Any]:
+@cache
+def lap_module() -> Any:
+    """The module `lap` of lapx, or None where it is not installed or too old to have `lapjvh`."""
+    try:
+        lap = import_module("lap")
+    except ImportError:
+        return None
+    return lap if hasattr(lap, "lapjvh") else None
+
+
+def to_host(array: Array) -> Values:
     """The values as a NumPy array: the only way from a device to the host in the reference."""
     if isinstance(array, np.ndarray | np.generic):
         return np.asarray(array)

@@ -63,14 +63,14 @@ class Backend(Protocol):
     def radial(self, rng: Any, df: int, shape: tuple[int, ...], like: Array) -> tuple[Array, Array]:
         """a ~ N(0, 1) and s ~ chi2(df), in float64 where there is one."""
 
-    def nearest_candidate(self, x_BD: Array, noise_BKD: Array) -> tuple[Array, Array, Array]:
+    def nearest_candidate(self, x_BD: Array, noise_BKD: Array, score: str) -> tuple[Array, Array, Array]:
         """index_B, before_B, after_B; see `immref.pairing`."""
 
     def collapse(self, x_BD: Array, g_BD: Array, a_BK: Array, s_BK: Array) -> tuple[Array, Array, Array, Array]:
         """noise_BD, index_B, before_B, after_B; see `immref.collapsed`."""
 
-    def assign_batch(self, x_BD: Array, noise_BD: Array, cost: str) -> tuple[Array, Array, Array]:
-        """index_B, before_B, after_B; see `immref.assignment`."""
+    def assign_batch(self, x_BD: Array, noise_BD: Array, cost: str, solver: str) -> tuple[Array, Array, Array, float]:
+        """index_B, before_B, after_B, gap; see `immref.assignment`."""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device, is_cupy_array, is_torch_array
+from array_api_compat import array_namespace, device, is_cupy_array, is_jax_array, is_torch_array
 
-from immref._checks import Array, check_int
+from immref._checks import Array, check_int, widest
 
 WORD = 2**64
 
@@ -59,7 +59,9 @@ class Seed:
 
 
 def generator(rng: Any, like: Array) -> np.random.Generator:
-    """The NumPy generator that `rng` stands for: None, an int, a Seed, or a generator of NumPy, torch or CuPy."""
+    """The NumPy generator that `rng` stands for: None, an int, a Seed, a generator of NumPy, torch or CuPy, or a JAX key."""
+    if is_jax_array(rng):
+        return Seed(_word_from_jax(rng)).generator()
     if isinstance(rng, np.random.Generator):
         return rng
     if isinstance(rng, Seed):
@@ -74,7 +76,8 @@ def generator(rng: Any, like: Array) -> np.random.Generator:
     if rng is None:
         return np.random.default_rng()
     raise TypeError(
-        f"rng must be None, an int, an immref.Seed, or a generator of NumPy, torch or CuPy, got {type(rng).__module__}.{type(rng).__name__}"
+        f"rng must be None, an int, an immref.Seed, a generator of NumPy, torch or CuPy, or a JAX key, "
+        f"got {type(rng).__module__}.{type(rng).__name__}"
     )
 
 
@@ -88,10 +91,9 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...], like: Array) -> Arr
 def radial(rng: np.random.Generator, df: int, shape: tuple[int, ...], like: Array) -> tuple[Array, Array]:
     """The two numbers that place a candidate relative to its image: a ~ N(0, 1) along it, s ~ chi2(df) across it.
 
-    float64 where the library of `like` has it, else float32.
+    float64 where the device of `like` has it, else float32.
     """
-    xp = array_namespace(like)
-    dtype = xp.__array_namespace_info__().dtypes(kind="real floating").get("float64", xp.float32)
+    xp, dtype = array_namespace(like), widest(like, "real floating")
     along, across = rng.standard_normal(shape), rng.chisquare(df, shape)
     return xp.asarray(along, dtype=dtype, device=device(like)), xp.asarray(across, dtype=dtype, device=device(like))
 
@@ -106,3 +108,13 @@ def _word_from_cupy(rng: Any) -> int:
     import cupy
 
     return int(cupy.random.randint(0, 2**63 - 1) if rng is None else rng.integers(0, 2**63 - 1))
+
+
+def _word_from_jax(key: Any) -> int:
+    import jax
+
+    wanted = 0 if jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key) else 1  # axes of one typed key, of one raw key
+    if key.ndim != wanted or (wanted == 1 and key.dtype != "uint32"):
+        raise TypeError(f"rng must be one JAX key, got a JAX array {key.dtype} {key.shape}")
+    low, high = (int(word) for word in jax.random.bits(key, (2,), "uint32"))
+    return low + 2**32 * high

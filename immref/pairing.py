@@ -5,7 +5,7 @@ Shape suffixes: B images, K candidates, D numbers per image.
 
 from array_api_compat import array_namespace, device
 
-from immref._checks import Array, check_images, check_scale
+from immref._checks import Array, check_images, check_scale, widest
 
 
 def distances(x_BD: Array, noise_BD: Array) -> Array:
@@ -15,28 +15,33 @@ def distances(x_BD: Array, noise_BD: Array) -> Array:
     return xp.sqrt(xp.vecdot(difference_BD, difference_BD))
 
 
-def nearest_candidate(x_BD: Array, noise_BKD: Array) -> tuple[Array, Array, Array]:
-    """Algorithm 1, line 2: for each image the candidate at the least L2 distance.
+def nearest_candidate(x_BD: Array, noise_BKD: Array, score: str) -> tuple[Array, Array, Array]:
+    """Algorithm 1, line 2: for each image the candidate at the least L2 distance, or with the largest <n, x>.
 
     Parameters
     ----------
     x_BD : array (B, D), float32 or float64
     noise_BKD : array (B, K, D), dtype and device of `x_BD`
+    score : 'l2' or 'dot'
 
     Returns
     -------
-    index_B : int64 array, the nearest candidate; a tie goes to the first
-    before_B, after_B : distance to candidate 0 and to the nearest
+    index_B : int64 array, the chosen candidate; a tie goes to the first
+    before_B, after_B : distance to candidate 0 and to the chosen
     """
     xp = array_namespace(x_BD)
-    before_B = after_B = distances(x_BD, noise_BKD[:, 0, :])
-    index_B = xp.zeros(x_BD.shape[0], dtype=xp.int64, device=device(x_BD))
+    chosen_B = xp.zeros(x_BD.shape[0], dtype=widest(x_BD, "signed integer"), device=device(x_BD))
+    least_B = before_B = after_B = distances(x_BD, noise_BKD[:, 0, :])
+    if score == "dot":
+        least_B = -xp.vecdot(x_BD, noise_BKD[:, 0, :])
     for candidate in range(1, noise_BKD.shape[1]):
         distance_B = distances(x_BD, noise_BKD[:, candidate, :])
-        closer_B = (distance_B < after_B) | xp.isnan(distance_B)  # NaN is never passed over in silence
-        index_B = xp.where(closer_B, candidate, index_B)
-        after_B = xp.where(closer_B, distance_B, after_B)
-    return index_B, before_B, after_B
+        score_B = distance_B if score == "l2" else -xp.vecdot(x_BD, noise_BKD[:, candidate, :])
+        better_B = (score_B < least_B) | xp.isnan(score_B)  # NaN is never passed over in silence
+        chosen_B = xp.where(better_B, candidate, chosen_B)
+        least_B = xp.where(better_B, score_B, least_B)
+        after_B = xp.where(better_B, distance_B, after_B)
+    return chosen_B, before_B, after_B
 
 
 def scale(x: Array, factor: float) -> Array:

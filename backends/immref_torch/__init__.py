@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from immref.assignment import assign_batch  # array-API code that already runs well on torch
+from immref_torch.assignment import assign_batch
 from immref_torch.collapsed import collapse
 from immref_torch.noise import generator, normal, radial
 from immref_torch.pairing import nearest_candidate

@@ -42,6 +42,12 @@ def distance(distance_B: Values, dimension: int, dtype: str) -> Band:
     return Band(gamma(dimension, dtype) * distance_B + lost, f"(D + 8) u |n - x|, D = {dimension}, u of {arithmetic(dtype)}")
 
 
+def inner(x_D: Values, n_D: Values, dtype: str) -> Values:
+    """Of <n, x>: gamma(D) |n| |x|, plus what products may lose by underflow."""
+    dimension = x_D.shape[-1]
+    return np.asarray(gamma(dimension, dtype) * norms(x_D) * norms(n_D) + dimension * np.finfo(arithmetic(dtype)).smallest_normal)
+
+
 def collapsed_squared(x_B1: Values, norm_BK: Values, dimension: int, dtype: str) -> Values:
     """Of |n_j - x|² computed from scalars: 8 gamma(D) (|n_j| + |x|)², from the inner products <x,x>, <x,g>, <g,g>."""
     return np.asarray(8 * gamma(dimension, dtype) * (norm_BK + x_B1) ** 2)

@@ -15,7 +15,7 @@ from scipy import stats
 from immref_spec.bands import Band, Values
 
 FALSE_FAIL = 1e-6
-VERDICTS = 125
+VERDICTS = 150
 LEVEL = FALSE_FAIL / VERDICTS
 
 

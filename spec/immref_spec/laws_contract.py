@@ -24,10 +24,14 @@ def public_calls(subject: Subject, x: Any, candidates: Any, noise: Any, k: int) 
         "vanilla": lambda: immref.vanilla(x, rng=1, **on),
         "knn, k = 1": lambda: immref.knn(x, 1, rng=1, **on),
         f"knn, k = {k}": lambda: immref.knn(x, k, rng=1, **on),
+        f"knn, k = {k}, dot": lambda: immref.knn(x, k, score="dot", rng=1, **on),
         "knn of candidates": lambda: immref.knn(x, candidates=candidates, **on),
+        "knn of candidates, dot": lambda: immref.knn(x, candidates=candidates, score="dot", **on),
         "linear_assignment": lambda: immref.linear_assignment(x, rng=1, **on),
         "linear_assignment of noise, l2": lambda: immref.linear_assignment(x, noise, **on),
         "linear_assignment of noise, sqeuclidean": lambda: immref.linear_assignment(x, noise, cost="sqeuclidean", **on),
+        "linear_assignment of noise, auction": lambda: immref.linear_assignment(x, noise, solver="auction", **on),
+        "linear_assignment of noise, group": lambda: immref.linear_assignment(x, noise, group=np.arange(x.shape[0]) % 2, **on),
         "pair, knn": lambda: immref.pair(x, KNN(k, scale=2.0), rng=1, **on).noise,
         "pair, assignment": lambda: immref.pair(x, LinearAssignment(), rng=1, **on).noise,
     }
@@ -64,7 +68,7 @@ def test_inputs_are_left_alone(subject: Subject, case: Case) -> None:
 @examples(15)
 @given(case=cases(WIDE, least_k=2))
 def test_primitives_return_what_the_protocol_says(subject: Subject, case: Case) -> None:
-    """int64 indices (B,), real distances (B,), noise and normals in the dtype of x, radial scalars as wide as the library's."""
+    """Indices (B,) int64 or as wide as the library's, distances (B,), noise and normals in the dtype of x, radial scalars as wide as they come."""
     backend, count = subject.backend, case.shape[0]
     for dtype in [dtype for dtype in subject.dtypes if dtype != "float16"]:  # half precision is widened before
         x_BD = subject.asarray(case.rows(case.images(dtype)).astype(dtype))
@@ -78,9 +82,10 @@ def test_primitives_return_what_the_protocol_says(subject: Subject, case: Case) 
             compare.same(device(array), device(x_BD), "device of a primitive's result")
         wanted = (str(x_BD.dtype),) * 2 + (str(subject.asarray(np.zeros(1, dtype=subject.scalar_dtype)).dtype),) * 2
         compare.same(tuple(str(v.dtype) for v in (g_BD, n_BD, a_BK, s_BK)), wanted, f"dtypes of normal, collapse and radial for {dtype}")
-        assigned = backend.assign_batch(x_BD, g_BD, "l2")
-        for index_B, *distances in (collapsed, backend.nearest_candidate(x_BD, noise_BKD), assigned):
-            compare.holds(str(index_B.dtype).endswith("int64"), f"an index must be int64, got {index_B.dtype}")
+        *assigned, gap = backend.assign_batch(x_BD, g_BD, "l2", "auto")
+        compare.same((type(gap), gap), (float, 0.0), f"gap of an exact assignment for {case}")
+        for index_B, *distances in (collapsed, backend.nearest_candidate(x_BD, noise_BKD, "l2"), assigned):
+            compare.holds(str(index_B.dtype).endswith(subject.index_dtype), f"an index must be {subject.index_dtype}, got {index_B.dtype}")
             xp = array_namespace(x_BD)
             compare.holds(all(xp.isdtype(v.dtype, "real floating") for v in distances), "distances must be real floating")
             compare.same([tuple(v.shape) for v in (index_B, *distances)], [(count,)] * 3, f"shapes of index, before and after for {case}")
@@ -126,10 +131,11 @@ def test_values_that_are_not_finite_are_loud(subject: Subject, dimension: int, b
     loud: list[tuple[Callable[[], Any], str, bool]] = [
         (lambda: immref.pair(x, immref.Vanilla(), rng=0, **on).after, "x", False),
         (lambda: immref.pair(x, KNN(3), rng=0, **on).after, "x", False),
+        (lambda: immref.pair(x, KNN(3, "dot"), rng=0, **on).after, "x", False),
         (lambda: immref.knn(fine, candidates=many, **on)[2, ...], "candidates", False),
         (lambda: immref.linear_assignment(x, fine, **on), "x", True),
         (lambda: immref.linear_assignment(fine, x, **on), "noise", True),
-        (lambda: immref.linear_assignment(fine, x, cost="sqeuclidean", **on), "noise", True),
+        (lambda: immref.linear_assignment(fine, x, cost="sqeuclidean", solver="auction", **on), "noise", True),
     ]
     on_cpu = "cpu" in str(device(x)).lower()
     for call, name, always in loud:
@@ -157,6 +163,13 @@ def test_misuse_is_refused(subject: Subject) -> None:
         (lambda: immref.linear_assignment(x, x[:2, ...], **on), ValueError, "noise"),
         (lambda: immref.linear_assignment(x, x, rng=0, **on), TypeError, "rng"),
         (lambda: immref.linear_assignment(x, cost="L2", **on), ValueError, "cost"),  # type: ignore[arg-type]
+        (lambda: immref.linear_assignment(x, solver="sciipy", **on), ValueError, "solver"),  # type: ignore[arg-type]
+        (lambda: immref.linear_assignment(x, group=np.zeros(2, dtype=np.int64), **on), ValueError, "group must have shape (3,)"),
+        (lambda: immref.linear_assignment(x, group=[0, 0, 1], **on), TypeError, "group must be an integer array"),
+        (lambda: immref.linear_assignment(x, group=x[:, 0], **on), TypeError, "group must be an array of integers"),
+        (lambda: immref.pair(x, LinearAssignment(within="label"), **on), ValueError, "group must hold the labels"),
+        (lambda: immref.knn(x, 2, score="cos", **on), ValueError, "score"),  # type: ignore[arg-type]
+        (lambda: immref.knn(x, candidates=three, score="cos", **on), ValueError, "score"),  # type: ignore[arg-type]
         (lambda: immref.vanilla(x, rng="0", **on), TypeError, "rng"),
         (lambda: immref.vanilla(x, rng=True, **on), TypeError, "rng"),
         (lambda: immref.vanilla(x[:, 0], **on), ValueError, "x must have shape"),

@@ -6,7 +6,7 @@ S(|n - x|²) ~ U(0, 1); the nearest of k has the largest, whose k-th power is U(
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -42,9 +42,9 @@ def brute_force(dimension: int, k: int) -> Values:
     return best_BD
 
 
-def paired(subject: Subject, dimension: int, k: int) -> tuple[Values, Values, Values]:
+def paired(subject: Subject, dimension: int, k: int, score: Literal["l2", "dot"] = "l2") -> tuple[Values, Values, Values]:
     """Images, chosen noises and indices in float64 on the host."""
-    result: Any = immref.pair(subject.asarray(images(dimension)), KNN(k), rng=Seed(dimension, step=k), backend=subject.backend)
+    result: Any = immref.pair(subject.asarray(images(dimension)), KNN(k, score), rng=Seed(dimension, step=k), backend=subject.backend)
     return images(dimension).astype(np.float64), subject.asnumpy(result.noise).astype(np.float64), subject.asnumpy(result.index)
 
 
@@ -62,6 +62,25 @@ def test_the_distance_law(subject: Subject, dimension: int, k: int) -> None:
     counts_K, expected = np.bincount(index_B, minlength=k), COUNT / k
     compare.same(len(counts_K), k, f"number of candidates ever chosen at k = {k}")
     compare.chi_square(float(np.sum((counts_K - expected) ** 2) / expected), k - 1, f"choices of each of {k} candidates at D = {dimension}")
+
+
+@pytest.mark.parametrize("dimension", [2, 5, 64])
+def test_the_law_of_the_largest_dot_product(subject: Subject, dimension: int) -> None:
+    """Score 'dot': Φ(<n, u>)^k ~ U(0, 1) along x; across x the noise is what it was, chi2(D - 1) long and unrelated to the choice."""
+    k, keep = 4, np.arange(COUNT) % 16 != 0
+    x_BD, n_BD, index_B = paired(subject, dimension, k, "dot")
+    u_BD = x_BD[keep] / bands.norms(x_BD[keep])[:, None]
+    along_B = np.sum(n_BD[keep] * u_BD, axis=1)
+    across_B = np.sum((n_BD[keep] - along_B[:, None] * u_BD) ** 2, axis=1)
+    compare.uniform(stats.norm.cdf(along_B) ** k, f"Φ(<n, u>)^{k} at D = {dimension}")
+    level_B = stats.chi2.cdf(across_B, dimension - 1)
+    compare.uniform(level_B, f"|n|² - <n, u>² against chi2({dimension - 1})")
+    compare.independent(stats.norm.ppf(stats.norm.cdf(along_B) ** k), stats.norm.ppf(level_B), f"along and across x at D = {dimension}")
+    counts_K, expected = np.bincount(index_B[keep], minlength=k), keep.sum() / k
+    compare.chi_square(float(np.sum((counts_K - expected) ** 2) / expected), k - 1, f"choices of each of {k} candidates at D = {dimension}")
+    compare.same(int(np.abs(index_B[~keep]).max()), 0, "index of an image of zeros, for which all products are 0")
+    first_BD = subject.asnumpy(immref.vanilla(subject.asarray(images(dimension)), rng=Seed(dimension, step=k), backend=subject.backend))
+    compare.same(n_BD[~keep].tolist(), first_BD.astype(np.float64)[~keep].tolist(), "noise of an image of zeros")
 
 
 @pytest.mark.parametrize("dimension", [5, 64])

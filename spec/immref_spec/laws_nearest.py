@@ -2,18 +2,42 @@
 
 import numpy as np
 from hypothesis import given
+from hypothesis import strategies as st
 
 import immref
+from immref.records import SCORES
 from immref_spec import bands, compare, oracles
 from immref_spec.strategies import Case, cases, examples
 from immref_spec.subjects import Subject
 
 
-def answer(subject: Subject, case: Case, dtype: str, k: int | None = None) -> tuple[np.ndarray, ...]:
+def answer(subject: Subject, case: Case, dtype: str, k: int | None = None, score: str = "l2") -> tuple[np.ndarray, ...]:
     """The primitive's index, before and after among the first k candidates, on the host."""
     noise_BKD = case.candidates(dtype).reshape(case.shape[0], case.k, case.dimension)[:, :k].astype(bands.arithmetic(dtype))
     x_BD = case.images(dtype).reshape(case.shape[0], -1).astype(bands.arithmetic(dtype))
-    return tuple(subject.asnumpy(v) for v in subject.backend.nearest_candidate(subject.asarray(x_BD), subject.asarray(noise_BKD)))
+    return tuple(subject.asnumpy(v) for v in subject.backend.nearest_candidate(subject.asarray(x_BD), subject.asarray(noise_BKD), score))
+
+
+@examples(40)
+@given(case=cases())
+def test_the_largest_dot_product_wins(subject: Subject, case: Case) -> None:
+    """Score 'dot': no candidate has a larger <n, x>, and of equal ones the first wins; `before` and `after` are still distances."""
+    for dtype in subject.dtypes:
+        x_BD, noise_BKD = (
+            case.rows(case.images(dtype)),
+            case.candidates(dtype).reshape(case.shape[0], case.k, case.dimension).astype(np.float64),
+        )
+        index_B, before_B, after_B = answer(subject, case, dtype, score="dot")
+        compare.holds(((index_B >= 0) & (index_B < case.k)).all(), f"index must be in [0, {case.k}) for {case}, got {index_B}")
+        rows_B, score_BK = np.arange(case.shape[0]), np.einsum("bkd,bd->bk", noise_BKD, x_BD)
+        error_BK = bands.inner(x_BD[:, None], noise_BKD, dtype)
+        band = bands.Band(error_BK[rows_B, index_B] + error_BK.max(axis=1), "(D + 8) u |n| |x|, of both products")
+        compare.at_most(score_BK.max(axis=1), score_BK[rows_B, index_B], band, f"largest <n, x> over the chosen, {case} in {dtype}")
+        if case.kind == "lattice":
+            compare.same(index_B.tolist(), score_BK.argmax(axis=1).tolist(), f"index of the first largest product for {case}")
+        for called, reported_B, chosen_B in (("before", before_B, 0 * index_B), ("after", after_B, index_B)):
+            exact_B = bands.norms(noise_BKD[rows_B, chosen_B] - x_BD)
+            compare.within(reported_B, exact_B, bands.distance(exact_B, case.dimension, dtype), f"{called}, {case} in {dtype}")
 
 
 @examples(40)
@@ -53,8 +77,8 @@ def test_ties_go_to_the_first(subject: Subject, case: Case) -> None:
         noise_BKD[:, -1] = noise_BKD[:, 0]
         expected_B = oracles.first_nearest(case.rows(case.images(dtype)), noise_BKD.astype(np.float64))
         x_BD, wide = case.images(dtype).reshape(case.shape[0], -1), bands.arithmetic(dtype)
-        index_B = subject.backend.nearest_candidate(subject.asarray(x_BD.astype(wide)), subject.asarray(noise_BKD.astype(wide)))[0]
-        compare.same_bits(subject.asnumpy(index_B), expected_B, f"index of the first nearest candidate for {case}")
+        index_B = subject.backend.nearest_candidate(subject.asarray(x_BD.astype(wide)), subject.asarray(noise_BKD.astype(wide)), "l2")[0]
+        compare.same(subject.asnumpy(index_B).tolist(), expected_B.tolist(), f"index of the first nearest candidate for {case}")
 
 
 @examples(20)
@@ -69,13 +93,13 @@ def test_more_candidates_are_never_farther(subject: Subject, case: Case) -> None
 
 
 @examples(20)
-@given(case=cases(least_k=2))
-def test_a_nan_candidate_is_not_passed_over(subject: Subject, case: Case) -> None:
+@given(case=cases(least_k=2), score=st.sampled_from(SCORES))
+def test_a_nan_candidate_is_not_passed_over(subject: Subject, case: Case, score: str) -> None:
     """A row with a NaN candidate answers with the distance NaN, wherever the candidate stands."""
     wide = "float32"
     noise_BKD = case.candidates(wide).reshape(case.shape[0], case.k, case.dimension)
     row, place = case.seed % case.shape[0], case.seed % case.k
     noise_BKD[row, place, -1] = np.nan
     x_BD = subject.asarray(case.images(wide).reshape(case.shape[0], -1))
-    after_B = subject.asnumpy(subject.backend.nearest_candidate(x_BD, subject.asarray(noise_BKD))[2])
-    compare.same(np.isnan(after_B).nonzero()[0].tolist(), [row], f"rows at distance NaN, NaN in candidate {place} of {case}")
+    after_B = subject.asnumpy(subject.backend.nearest_candidate(x_BD, subject.asarray(noise_BKD), score)[2])
+    compare.same(np.isnan(after_B).nonzero()[0].tolist(), [row], f"rows at distance NaN, NaN in candidate {place} of {case}, {score}")

@@ -10,9 +10,17 @@ from immref_spec import bands, compare
 from immref_spec.strategies import Case, cases, examples
 from immref_spec.subjects import Subject
 
-METHODS = (Pairing(), KNN(1), KNN(4), KNN(3, scale=2.0), LinearAssignment(), LinearAssignment("sqeuclidean"), ImageScaling(1.5))
+METHODS = (
+    *(Pairing(), ImageScaling(1.5), KNN(1), KNN(4), KNN(3, scale=2.0), KNN(4, "dot")),
+    *(LinearAssignment(), LinearAssignment("sqeuclidean"), LinearAssignment(solver="auction"), LinearAssignment(within="label")),
+)
 PAIRINGS = st.sampled_from(METHODS)
 SEED = Seed(1, step=2)
+
+
+def labels_of(case: Case) -> np.ndarray:
+    """A label for each image: two of them, in no order."""
+    return np.random.default_rng(case.seed).integers(2, size=case.shape[0], dtype=np.int32)
 
 
 @examples(30)
@@ -22,11 +30,15 @@ def test_pair_is_its_method(subject: Subject, case: Case, pairing: Pairing) -> N
     for dtype in subject.dtypes:
         x = subject.asarray(case.images(dtype))
         scaled, on = immref.scale(x, pairing.scale), {"rng": SEED, "backend": subject.backend}
+        labels = subject.asarray(labels_of(case))
         if pairing.method == "linear_assignment":
-            expected = immref.linear_assignment(scaled, cost=pairing.cost, **on)
+            group = labels if pairing.within == "label" else None
+            expected = immref.linear_assignment(scaled, cost=pairing.cost, solver=pairing.solver, group=group, **on)
+        elif pairing.method == "knn":
+            expected = immref.knn(scaled, pairing.k, score=pairing.score, **on)
         else:
-            expected = immref.knn(scaled, pairing.k, **on) if pairing.method == "knn" else immref.vanilla(scaled, **on)
-        paired = immref.pair(x, pairing, **on)
+            expected = immref.vanilla(scaled, **on)
+        paired = immref.pair(x, pairing, group=labels, **on)
         compare.same_bits(subject.asnumpy(paired.noise), subject.asnumpy(expected), f"noise of {pairing} for {case} in {dtype}")
         compare.same_bits(subject.asnumpy(paired.x), subject.asnumpy(scaled), f"x of {pairing} for {case} in {dtype}")
 
@@ -37,14 +49,14 @@ def test_before_and_after_are_mean_distances(subject: Subject, case: Case, pairi
     """`before` is the mean distance to vanilla's noise at the same Seed, `after` that to `noise`; after ≤ before for KNN."""
     for dtype in [dtype for dtype in subject.dtypes if dtype != "float16"]:
         x = subject.asarray(case.images(dtype))
-        paired = immref.pair(x, pairing, rng=SEED, backend=subject.backend)
+        paired = immref.pair(x, pairing, group=labels_of(case), rng=SEED, backend=subject.backend)
         first = immref.vanilla(x, rng=SEED, backend=subject.backend)
         x_BD, n_BD, g_BD = (case.rows(subject.asnumpy(v)) for v in (paired.x, paired.noise, first))
         for called, reported, used_BD in (("before", paired.before, g_BD), ("after", paired.after, n_BD)):
             exact_B = bands.norms(used_BD - x_BD)
             band = report_band(x_BD, g_BD, used_BD, pairing, dtype)
             compare.within(subject.asnumpy(reported), exact_B.mean(), band, f"{called} of {pairing} for {case} in {dtype}")
-        if pairing.method == "knn":
+        if pairing.method == "knn" and pairing.score == "l2":
             compare.at_most(subject.asnumpy(paired.after), subject.asnumpy(paired.before), bands.Band(0.0, "the same sums"), "after of KNN")
 
 
@@ -71,9 +83,9 @@ def test_index_says_who_was_chosen(subject: Subject, case: Case, pairing: Pairin
     """int64 (B,): vanilla 0 … B-1, KNN in [0, k), assignment the rows of vanilla's noise in their new order."""
     for dtype in subject.dtypes:
         x = subject.asarray(case.images(dtype))
-        paired = immref.pair(x, pairing, rng=SEED, backend=subject.backend)
+        paired = immref.pair(x, pairing, group=labels_of(case), rng=SEED, backend=subject.backend)
         index_B, count = subject.asnumpy(paired.index), case.shape[0]
-        compare.same((str(index_B.dtype), index_B.shape), ("int64", (count,)), f"dtype and shape of index of {pairing}")
+        compare.same((str(index_B.dtype), index_B.shape), (subject.index_dtype, (count,)), f"dtype and shape of index of {pairing}")
         if pairing.method == "knn":
             compare.holds(((index_B >= 0) & (index_B < pairing.k)).all(), f"index must be in [0, {pairing.k}), got {index_B}")
             continue

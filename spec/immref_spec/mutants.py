@@ -1,6 +1,7 @@
 """Deliberately wrong backends: the reference with one part replaced. Each must be rejected by the law it names.
 
-They work on NumPy arrays. MUTANTS, at the end, is the table: mutant, parts replaced, law.
+They work on NumPy arrays. MUTANTS, at the end, is the table: mutant, parts replaced, law. `mutants_around` holds what is wrong
+around the primitives.
 """
 # ruff: noqa: ARG001  (a mutant keeps the signature of the part that it replaces)
 
@@ -13,10 +14,12 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from immref import Seed, reference
+from immref.assignment import gains
 from immref.dispatch import Backend
 
 Array = Any
 Triple = tuple[Array, Array, Array]
+Assigned = tuple[Array, ...]
 
 PARTS = ("name", "library", "accepts", "asarray", "asnumpy", "unavailable", "generator")
 PRIMITIVES = ("normal", "radial", "nearest_candidate", "collapse", "assign_batch")
@@ -51,43 +54,48 @@ def squared(x_BD: Array, noise_BKD: Array) -> Array:
     return np.sum((noise_BKD - x_BD[:, None]) ** 2, axis=2)
 
 
-def farthest(x_BD: Array, noise_BKD: Array) -> Triple:
+def farthest(x_BD: Array, noise_BKD: Array, score: str) -> Triple:
     """Keeps the farthest candidate."""
     return unpaired(np.argmax(squared(x_BD, noise_BKD), axis=1), x_BD, noise_BKD)
 
 
-def last_candidate_unseen(x_BD: Array, noise_BKD: Array) -> Triple:
+def last_candidate_unseen(x_BD: Array, noise_BKD: Array, score: str) -> Triple:
     """Looks at the first k - 1 candidates only."""
-    return reference.nearest_candidate(x_BD, noise_BKD[:, : max(1, noise_BKD.shape[1] - 1)])
+    return reference.nearest_candidate(x_BD, noise_BKD[:, : max(1, noise_BKD.shape[1] - 1)], score)
 
 
-def last_of_ties(x_BD: Array, noise_BKD: Array) -> Triple:
+def last_of_ties(x_BD: Array, noise_BKD: Array, score: str) -> Triple:
     """Gives a tie to the last candidate."""
     index_B = noise_BKD.shape[1] - 1 - np.argmin(squared(x_BD, noise_BKD)[:, ::-1], axis=1)
     return unpaired(index_B, x_BD, noise_BKD)
 
 
-def index_off_by_one(x_BD: Array, noise_BKD: Array) -> Triple:
+def index_off_by_one(x_BD: Array, noise_BKD: Array, score: str) -> Triple:
     """Reports the neighbour of the nearest candidate."""
-    index_B, before_B, after_B = reference.nearest_candidate(x_BD, noise_BKD)
+    index_B, before_B, after_B = reference.nearest_candidate(x_BD, noise_BKD, score)
     return (index_B + 1) % noise_BKD.shape[1], before_B, after_B
 
 
-def largest_dot_product(x_BD: Array, noise_BKD: Array) -> Triple:
+def largest_dot_product(x_BD: Array, noise_BKD: Array, score: str) -> Triple:
     """Keeps the candidate with the largest <n, x>, as if all were equally long."""
     return unpaired(np.argmax(np.vecdot(noise_BKD, x_BD[:, None]), axis=1), x_BD, noise_BKD)
 
 
-def half_precision_distances(x_BD: Array, noise_BKD: Array) -> Triple:
+def score_ignored(x_BD: Array, noise_BKD: Array, score: str) -> Triple:
+    """Keeps the nearest candidate whatever the score asked for."""
+    return reference.nearest_candidate(x_BD, noise_BKD, "l2")
+
+
+def half_precision_distances(x_BD: Array, noise_BKD: Array, score: str) -> Triple:
     """Compares distances rounded to float16."""
     with np.errstate(over="ignore"):
         index_B = np.argmin(squared(x_BD, noise_BKD).astype(np.float16), axis=1)
     return unpaired(index_B, x_BD, noise_BKD)
 
 
-def nan_replaced(x_BD: Array, noise_BKD: Array) -> Triple:
+def nan_replaced(x_BD: Array, noise_BKD: Array, score: str) -> Triple:
     """Takes NaN for a large number and passes it over."""
-    return reference.nearest_candidate(x_BD, np.nan_to_num(noise_BKD, nan=1e3))
+    return reference.nearest_candidate(x_BD, np.nan_to_num(noise_BKD, nan=1e3), score)
 
 
 def half_precision_collapse(x_BD: Array, g_BD: Array, a_BK: Array, s_BK: Array) -> tuple[Array, ...]:
@@ -136,44 +144,74 @@ def before_after_swapped(x_BD: Array, g_BD: Array, a_BK: Array, s_BK: Array) -> 
     return noise_BD, index_B, after_B, before_B
 
 
-def noise_in_place(x_BD: Array, noise_BD: Array, cost: str) -> Triple:
+def noise_in_place(x_BD: Array, noise_BD: Array, cost: str, solver: str) -> Assigned:
     """Reorders the caller's noise in place."""
-    index_B, before_B, after_B = reference.assign_batch(x_BD, noise_BD, cost)
+    index_B, *rest = reference.assign_batch(x_BD, noise_BD, cost, solver)
     noise_BD[...] = noise_BD[index_B]
-    return index_B, before_B, after_B
+    return index_B, *rest
 
 
-def repeated_noises(x_BD: Array, noise_BD: Array, cost: str) -> Triple:
+def repeated_noises(x_BD: Array, noise_BD: Array, cost: str, solver: str) -> Assigned:
     """Gives each image its nearest noise, so noises repeat."""
     index_B = np.argmin(squared(x_BD, np.repeat(noise_BD[None], len(x_BD), axis=0)), axis=1)
-    return unpaired(index_B, x_BD, np.repeat(noise_BD[None], len(x_BD), axis=0))
+    return *unpaired(index_B, x_BD, np.repeat(noise_BD[None], len(x_BD), axis=0)), 0.0
 
 
-def costliest(x_BD: Array, noise_BD: Array, cost: str) -> Triple:
+def costliest(x_BD: Array, noise_BD: Array, cost: str, solver: str) -> Assigned:
     """Maximises the cost."""
     many_BBD = np.repeat(noise_BD[None], len(x_BD), axis=0)
-    return unpaired(linear_sum_assignment(squared(x_BD, many_BBD), maximize=True)[1], x_BD, many_BBD)
+    return *unpaired(linear_sum_assignment(squared(x_BD, many_BBD), maximize=True)[1], x_BD, many_BBD), 0.0
 
 
-def one_cost_for_both(x_BD: Array, noise_BD: Array, cost: str) -> Triple:
+def one_cost_for_both(x_BD: Array, noise_BD: Array, cost: str, solver: str) -> Assigned:
     """Minimises plain distances whatever the cost asked for."""
-    return reference.assign_batch(x_BD, noise_BD, "l2")
+    return reference.assign_batch(x_BD, noise_BD, "l2", solver)
 
 
-def greedy(x_BD: Array, noise_BD: Array, cost: str) -> Triple:
+def greedy(x_BD: Array, noise_BD: Array, cost: str, solver: str) -> Assigned:
     """Lets image after image take the nearest noise that is left."""
     many_BBD = np.repeat(noise_BD[None], len(x_BD), axis=0)
     cost_BB, index_B = squared(x_BD, many_BBD), np.zeros(len(x_BD), dtype=np.int64)
     for row in range(len(x_BD)):
         index_B[row] = np.argmin(cost_BB[row])
         cost_BB[:, index_B[row]] = np.inf
-    return unpaired(index_B, x_BD, many_BBD)
+    return *unpaired(index_B, x_BD, many_BBD), 0.0
 
 
-def inverse_permutation(x_BD: Array, noise_BD: Array, cost: str) -> Triple:
+def inverse_permutation(x_BD: Array, noise_BD: Array, cost: str, solver: str) -> Assigned:
     """Says which image each noise goes to, instead of which noise each image takes."""
-    index_B, before_B, after_B = reference.assign_batch(x_BD, noise_BD, cost)
-    return np.argsort(index_B), before_B, after_B
+    index_B, *rest = reference.assign_batch(x_BD, noise_BD, cost, solver)
+    return np.argsort(index_B), *rest
+
+
+def prices_in_the_report(x_BD: Array, noise_BD: Array, cost: str, solver: str) -> Assigned:
+    """Reports distances with a column's price still in them."""
+    index_B, before_B, after_B, gap = reference.assign_batch(x_BD, noise_BD, cost, solver)
+    return index_B, before_B, after_B + gains(x_BD, noise_BD, cost).mean(axis=0)[index_B], gap
+
+
+def near_exact_called_exact(x_BD: Array, noise_BD: Array, cost: str, solver: str) -> Assigned:
+    """Answers 'auto' with the auction alone, and calls it exact."""
+    *rest, gap = reference.assign_batch(x_BD, noise_BD, cost, "auction" if solver == "auto" else solver)
+    return *rest, gap if solver == "auction" else 0.0
+
+
+def boastful_certificate(x_BD: Array, noise_BD: Array, cost: str, solver: str) -> Assigned:
+    """Stops the auction at the identity and certifies that little is missing."""
+    index_B, before_B, after_B, gap = reference.assign_batch(x_BD, noise_BD, cost, solver)
+    return (np.arange(len(index_B)), before_B, before_B, 0.01) if solver == "auction" else (index_B, before_B, after_B, gap)
+
+
+def auction_gives_up(x_BD: Array, noise_BD: Array, cost: str, solver: str) -> Assigned:
+    """Leaves the noises where they are for 'auction', truthfully certified."""
+    index_B, before_B, after_B, gap = reference.assign_batch(x_BD, noise_BD, cost, solver)
+    return (np.arange(len(index_B)), before_B, before_B, 1.0) if solver == "auction" else (index_B, before_B, after_B, gap)
+
+
+def narrow_index(x_BD: Array, noise_BD: Array, cost: str, solver: str) -> Assigned:
+    """Answers an int32 index where int64 exists."""
+    index_B, *rest = reference.assign_batch(x_BD, noise_BD, cost, solver)
+    return index_B.astype(np.int32), *rest
 
 
 def entropy_always(rng: Any, like: Array) -> Any:
@@ -250,6 +288,7 @@ MUTANTS: dict[str, Mutant] = {
     "largest_dot_product": Mutant({"nearest_candidate": largest_dot_product}, "laws_nearest.test_the_winner_is_nearest"),
     "half_precision_distances": Mutant({"nearest_candidate": half_precision_distances}, "laws_nearest.test_the_winner_is_nearest"),
     "last_of_ties": Mutant({"nearest_candidate": last_of_ties}, "laws_nearest.test_ties_go_to_the_first"),
+    "score_ignored": Mutant({"nearest_candidate": score_ignored}, "laws_nearest.test_the_largest_dot_product_wins"),
     "nan_replaced": Mutant({"nearest_candidate": nan_replaced}, "laws_nearest.test_a_nan_candidate_is_not_passed_over"),
     "half_precision_collapse": Mutant({"collapse": half_precision_collapse}, "laws_collapse.test_it_agrees_with_the_formula"),
     "last_scalars_unseen": Mutant({"collapse": last_scalars_unseen}, "laws_knn.test_the_distance_law"),
@@ -264,6 +303,11 @@ MUTANTS: dict[str, Mutant] = {
     "one_cost_for_both": Mutant({"assign_batch": one_cost_for_both}, "laws_assignment.test_its_cost_is_least"),
     "greedy": Mutant({"assign_batch": greedy}, "laws_assignment.test_its_cost_is_least"),
     "inverse_permutation": Mutant({"assign_batch": inverse_permutation}, "laws_assignment.test_its_reports_are_consistent"),
+    "prices_in_the_report": Mutant({"assign_batch": prices_in_the_report}, "laws_assignment.test_its_reports_are_consistent"),
+    "near_exact_called_exact": Mutant({"assign_batch": near_exact_called_exact}, "laws_assignment.test_large_batches_are_exact_too"),
+    "boastful_certificate": Mutant({"assign_batch": boastful_certificate}, "laws_assignment.test_a_certified_gap_is_true_and_small"),
+    "auction_gives_up": Mutant({"assign_batch": auction_gives_up}, "laws_assignment.test_a_certified_gap_is_true_and_small"),
+    "narrow_index": Mutant({"assign_batch": narrow_index}, "laws_contract.test_primitives_return_what_the_protocol_says"),
     "entropy_always": Mutant({"generator": entropy_always}, "laws_draws.test_a_seed_repeats_its_noise"),
     "one_noise_for_ever": Mutant({"generator": one_noise_for_ever}, "laws_draws.test_another_seed_gives_other_noise"),
     "rank_forgotten": Mutant({"generator": rank_forgotten}, "laws_draws.test_another_seed_gives_other_noise"),

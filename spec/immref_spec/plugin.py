@@ -38,10 +38,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse an unknown name once, before any law runs."""
-    if not any(isinstance(item, pytest.Function) and _is_law(item.module) for item in items):
+    """Refuse an unknown name once, before any law runs; put the laws into their order, subject by subject."""
+    places = [place for place, item in enumerate(items) if isinstance(item, pytest.Function) and _is_law(item.module)]
+    if not places:
         return
-    from immref_spec import subjects
+    from immref_spec import LAWS, subjects
+
+    ordered = sorted((items[place] for place in places), key=lambda law: LAWS.index(law.path.stem))
+    for place, law in zip(places, ordered, strict=True):
+        items[place] = law
 
     for name in subjects.asked(config.getoption("--immref-backend")):
         if name not in subjects.known():

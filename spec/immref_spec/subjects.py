@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from immref import BackendError, dispatch, reference
+from immref._checks import library_of
 from immref.assignment import to_host
 from immref.dispatch import VARIABLE, Backend
 
@@ -25,6 +26,7 @@ class Subject:
     backend : module or object with the functions of `immref.dispatch.Backend`
     asarray, asnumpy : NumPy array → array of the library, and back
     dtypes : the floating dtypes that the library can hold, by NumPy's names
+    index_dtype : the widest signed integer that it can hold: int64, or int32 where there is none
     """
 
     name: str
@@ -32,10 +34,10 @@ class Subject:
     asarray: Callable[[np.ndarray[Any, Any]], Array]
     asnumpy: Callable[[Array], np.ndarray[Any, Any]]
     dtypes: tuple[str, ...]
+    index_dtype: str
 
     def __repr__(self) -> str:
-        library = type(self.asarray(np.zeros(1, dtype=np.float32))).__module__.partition(".")[0]
-        return f"{self.name} ({library} arrays)"
+        return f"{self.name} ({library_of(self.asarray(np.zeros(1, dtype=np.float32)))} arrays)"
 
     @property
     def scalar_dtype(self) -> str:
@@ -48,16 +50,33 @@ def of(backend: Backend) -> Subject:
     return _subject(backend.name, backend, lambda values: backend.asarray(values, dispatch.asked_device()), backend.asnumpy)
 
 
-def strict() -> Subject:
-    """The reference on array-api-strict's second device, where any hidden copy to the host raises."""
+def strict(name: str, device: str) -> Subject:
+    """The reference on a device of array-api-strict: any hidden copy to the host raises, as on an accelerator."""
     import array_api_strict as xp
 
-    return _subject("strict", reference, lambda values: xp.asarray(values, device=xp.Device("device1")), to_host)
+    def asarray(values: np.ndarray[Any, Any]) -> Array:
+        return xp.asarray(xp.asarray(values), device=xp.Device(device))
+
+    return _subject(name, reference, asarray, to_host)
+
+
+def jax() -> Subject:
+    """The reference on JAX arrays, outside jit; float64 where JAX_ENABLE_X64 is set."""
+    import jax.numpy as xp
+
+    return _subject("jax", reference, xp.asarray, to_host)
+
+
+ARRAYS: dict[str, tuple[Callable[[], Subject], str]] = {
+    "strict": (lambda: strict("strict", "device1"), "array-api-strict"),
+    "strict-no-float64": (lambda: strict("strict-no-float64", "no_float64"), "array-api-strict>=2.6"),
+    "jax": (jax, "jax"),
+}  # the reference on another library's arrays: how to make the subject, and what to install
 
 
 def known() -> tuple[str, ...]:
     """Every subject that can be asked for."""
-    return ("reference", "strict", *(name for name in dispatch.installed() if name != "reference"))
+    return ("reference", *ARRAYS, *(name for name in dispatch.installed() if name != "reference"))
 
 
 def asked(option: str | None) -> tuple[str, ...]:
@@ -68,11 +87,12 @@ def asked(option: str | None) -> tuple[str, ...]:
 
 def load(name: str) -> Subject:
     """The subject `name`; `BackendError` says why it cannot run here."""
-    if name == "strict":
+    if name in ARRAYS:
+        make, package = ARRAYS[name]
         try:
-            return strict()
-        except ImportError as error:
-            raise BackendError(f"subject 'strict' cannot run ({error}); pip install array-api-strict") from error
+            return make()
+        except (ImportError, ValueError) as error:
+            raise BackendError(f"subject {name!r} cannot run ({error}); pip install '{package}'") from error
     backend = dispatch.load(name)
     if reason := backend.unavailable(dispatch.asked_device()):
         raise BackendError(f"backend {name!r} cannot run: {reason}")
@@ -83,11 +103,12 @@ def _subject(name: str, backend: Backend, asarray: Callable[..., Array], asnumpy
     def values(array: Array) -> np.ndarray[Any, Any]:
         return np.asarray(array if isinstance(array, np.generic) else asnumpy(array))  # NumPy's 0-d results are scalars
 
-    return Subject(name, backend, asarray, values, tuple(dtype for dtype in DTYPES if _holds(asarray, dtype)))
+    floats = tuple(dtype for dtype in DTYPES if _holds(asarray, dtype))
+    return Subject(name, backend, asarray, values, floats, "int64" if _holds(asarray, "int64") else "int32")
 
 
 def _holds(asarray: Callable[..., Array], dtype: str) -> bool:
     try:
         return str(asarray(np.zeros(1, dtype=dtype)).dtype).endswith(dtype)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError):  # a dtype that the library, or the device, does not have
         return False

@@ -12,7 +12,7 @@ from scipy import stats
 
 import immref_spec
 from immref import reference
-from immref_spec import bands, compare, judging, oracles, subjects
+from immref_spec import LAWS, bands, compare, judging, oracles, subjects
 from immref_spec.bands import Band
 from immref_spec.compare import BrokenLawError
 
@@ -117,7 +117,7 @@ def test_one_run_keeps_to_its_budget_of_verdicts(monkeypatch):
     verdicts = []
     monkeypatch.setattr(compare, "likely", lambda p, what, evidence: verdicts.append(what))
     for law in judging.laws():
-        if law.startswith(("laws_draws", "laws_knn")):
+        if law.startswith(("laws_draws", "laws_knn", "laws_miscibility")):
             for run in judging.runs(law, subjects.of(reference)):
                 run()
     assert 60 < len(verdicts) <= compare.VERDICTS
@@ -155,8 +155,13 @@ def test_brute_force_permutation_agrees_with_scipy():
 
 
 def test_the_specification_names_every_law_and_no_other():
-    text = (Path(__file__).parents[2] / "spec" / "pairing.md").read_text(encoding="utf-8")
+    folder = Path(__file__).parents[2] / "spec"
+    text = "".join((folder / name).read_text(encoding="utf-8") for name in ("pairing.md", "diffusion.md", "miscibility.md"))
     assert sorted(set(re.findall(r"laws_\w+\.test_\w+", text))) == sorted(judging.laws())
+
+
+def test_the_order_of_the_laws_holds_every_module():
+    assert sorted(LAWS) == sorted(file.stem for file in PACKAGE.glob("laws_*.py"))
 
 
 def test_every_law_is_documented_and_asks_for_a_subject():

@@ -1,7 +1,8 @@
-"""Each deliberately wrong backend is rejected by the law it names, and the reference passes that law."""
+"""Each deliberately wrong backend, or function around it, is rejected by the law it names, and the right one passes that law."""
 
 import inspect
 from functools import cache
+from importlib import import_module
 
 import pytest
 
@@ -9,22 +10,43 @@ from immref import reference
 from immref_spec import subjects
 from immref_spec.judging import judge, laws
 from immref_spec.mutants import MUTANTS
+from immref_spec.mutants_around import AROUND
+
+
+HERE = [name for name, mutant in AROUND.items() if mutant.subject != "torch"]  # tests/torch has the others
 
 
 @cache
-def verdict_on_reference(law: str) -> str | None:
-    return judge(law, subjects.of(reference))
+def verdict(law, subject="reference"):
+    return judge(law, subjects.load(subject))
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_law_named_rejects_the_mutant_and_passes_the_reference(name):
     mutant = MUTANTS[name]
     assert judge(mutant.law, subjects.of(mutant.backend())) is not None, f"{mutant.law} lets pass a backend that: {mutant.story}"
-    assert verdict_on_reference(mutant.law) is None
+    assert verdict(mutant.law) is None
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_the_law_named_rejects_what_is_wrong_around_the_backend(name):
+    mutant = AROUND[name]
+    with mutant.applied():
+        assert judge(mutant.law, subjects.load(mutant.subject)) is not None, f"{mutant.law} lets pass what: {mutant.story}"
+    assert verdict(mutant.law, mutant.subject) is None
 
 
 def test_every_mutant_names_a_law():
-    assert {mutant.law for mutant in MUTANTS.values()} <= set(laws())
+    assert {mutant.law for mutant in (*MUTANTS.values(), *AROUND.values())} <= set(laws())
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_a_mutant_around_the_backend_keeps_the_signature_that_it_replaces(name):
+    mutant = AROUND[name]
+    module, _, function = mutant.place.rpartition(".")
+    original, wrong = inspect.signature(getattr(import_module(module), function)), inspect.signature(mutant.wrong)
+    assert len(wrong.parameters) in (len(original.parameters), 2)  # values_unchecked takes whatever comes
+    assert mutant.story.endswith(".")
 
 
 @pytest.mark.parametrize("name", MUTANTS)

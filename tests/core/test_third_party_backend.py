@@ -44,10 +44,11 @@ class Naive:
     def radial(self, rng, df, shape, like):
         return rng.standard_normal(shape), 2 * rng.standard_gamma(df / 2, shape)
 
-    def nearest_candidate(self, x_BD, noise_BKD):
+    def nearest_candidate(self, x_BD, noise_BKD, score):
         distance_BK = np.sqrt(np.sum(np.square(noise_BKD.astype(np.float64) - x_BD[:, None]), axis=2))
         distance_BK[np.isnan(distance_BK).any(axis=1)] = np.nan
-        index_B = np.argmin(distance_BK, axis=1)
+        score_BK = distance_BK if score == "l2" else -np.sum(noise_BKD.astype(np.float64) * x_BD[:, None], axis=2)
+        index_B = np.argmin(score_BK, axis=1)
         return index_B, distance_BK[:, 0], distance_BK[np.arange(len(index_B)), index_B]
 
     def collapse(self, x_BD, g_BD, a_BK, s_BK):
@@ -66,13 +67,13 @@ class Naive:
                 noise_BD[b] = a_K[winner] * u_D + np.sqrt(s_K[winner] / s_K[0]) * across_D
         return noise_BD, index_B, before_B, after_B
 
-    def assign_batch(self, x_BD, noise_BD, cost):
+    def assign_batch(self, x_BD, noise_BD, cost, solver):
         difference_BBD = noise_BD[None].astype(np.float64) - x_BD[:, None]
         cost_BB = np.sum(difference_BBD**2, axis=2) ** (0.5 if cost == "l2" else 1.0)
         finite = np.isfinite(cost_BB).all()
         index_B = linear_sum_assignment(cost_BB)[1] if finite else np.arange(len(x_BD))
         distance_BB = np.sqrt(np.sum(difference_BBD**2, axis=2))
-        return index_B, np.diag(distance_BB).copy(), distance_BB[np.arange(len(index_B)), index_B]
+        return index_B, np.diag(distance_BB).copy(), distance_BB[np.arange(len(index_B)), index_B], 0.0
 
 
 SELECTION = [
@@ -84,6 +85,7 @@ SELECTION = [
     laws_draws.test_a_generator_moves_on,
     laws_draws.test_normal_is_standard_normal,
     laws_nearest.test_the_winner_is_nearest,
+    laws_nearest.test_the_largest_dot_product_wins,
     laws_nearest.test_ties_go_to_the_first,
     laws_nearest.test_a_nan_candidate_is_not_passed_over,
     laws_collapse.test_it_rebuilds_the_winner,
@@ -91,6 +93,9 @@ SELECTION = [
     laws_collapse.test_candidate_zero_is_kept,
     laws_assignment.test_its_cost_is_least,
     laws_assignment.test_its_reports_are_consistent,
+    laws_assignment.test_large_batches_are_exact_too,
+    laws_assignment.test_a_certified_gap_is_true_and_small,
+    laws_assignment.test_labels_keep_their_noises,
     laws_knn.test_the_direction_across_is_uniform,
     laws_pair.test_before_and_after_are_mean_distances,
 ]
@@ -107,8 +112,8 @@ def test_its_noise_has_the_law_of_knn(dimension, k):
     laws_knn.test_the_distance_law(subjects.of(Naive()), dimension, k)
 
 
-def first_always(x_BD, noise_BKD):
-    return np.zeros(len(x_BD), dtype=np.int64), *Naive().nearest_candidate(x_BD, noise_BKD)[1:]
+def first_always(x_BD, noise_BKD, score):
+    return np.zeros(len(x_BD), dtype=np.int64), *Naive().nearest_candidate(x_BD, noise_BKD, score)[1:]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +121,7 @@ def first_always(x_BD, noise_BKD):
     [
         ("nearest_candidate", first_always, laws_nearest.test_the_winner_is_nearest),
         ("collapse", lambda x, g, a, s: Naive().collapse(x, g, a, s + 1), laws_collapse.test_it_agrees_with_the_formula),
-        ("assign_batch", lambda x, n, cost: Naive().assign_batch(x, n, "l2"), laws_assignment.test_its_cost_is_least),
+        ("assign_batch", lambda x, n, cost, solver: Naive().assign_batch(x, n, "l2", solver), laws_assignment.test_its_cost_is_least),
         ("normal", lambda rng, shape, like: Naive().normal(rng, shape, like) * 1.01, laws_draws.test_normal_is_standard_normal),
     ],
     ids=["nearest_candidate", "collapse", "assign_batch", "normal"],

@@ -139,7 +139,7 @@ def test_metrics_have_a_line_for_every_step(compared):
 def test_the_network_opens_where_immref_cannot_be_imported(compared, images, accelerator, tmp_path):
     """In diffusers alone, and with the output of the averaged weights."""
     folder = compared / "knn-k4-seed1"
-    trainer = Trainer(load_run(folder), images.train, accelerator)
+    trainer = Trainer(load_run(folder), images.train, images.train_labels, accelerator)
     list(trainer.steps())
     x_t, t_B = torch.from_numpy(images.held_out[:8]), torch.linspace(0, 1000, 8)
     with torch.no_grad():

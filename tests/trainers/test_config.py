@@ -10,7 +10,7 @@ from immref_trainers import recipes
 from immref_trainers.config import Data, Evaluation, Optimizer, Run, UNet, from_json, load_run, parse_pairing, to_json
 
 RUN = Run(recipe="digits-flow")
-PAIRINGS = (Vanilla(), KNN(k=4), KNN(k=64, scale=1.5), LinearAssignment("sqeuclidean"), ImageScaling(2.0))
+PAIRINGS = (Vanilla(), KNN(k=4), KNN(k=64, score="dot", scale=1.5), LinearAssignment("sqeuclidean", within="label"), ImageScaling(2.0))
 
 
 @pytest.mark.parametrize("pairing", PAIRINGS, ids=str)
@@ -46,7 +46,10 @@ def altered(**changes):
     ("text", "words"),
     [
         (altered(sede=1), "run has an unknown key 'sede'; known: recipe, .*did you mean 'seed'"),
-        (altered(pairing__kk=1), r"run.pairing has an unknown key 'kk'; known: method, k, scale, cost; did you mean 'k'\?"),
+        (
+            altered(pairing__kk=1),
+            r"run.pairing has an unknown key 'kk'; known: method, k, score, scale, cost, solver, within; did you mean 'k'\?",
+        ),
         ('{"recipe": "digits-flow"}', "run lacks data, network, objective, pairing, .*, max_train_steps"),
         (altered(seed="0"), "run.seed must be a int, got '0'"),
         (altered(seed=0.0), "run.seed must be a int, got 0.0"),
@@ -107,7 +110,9 @@ def test_a_run_that_cannot_be_carried_out_is_refused(changes, words):
         ("vanilla", Vanilla()),
         ("knn,k=8,scale=2", KNN(k=8, scale=2.0)),
         ("vanilla,scale=1.5", ImageScaling(1.5)),
+        ("knn,k=8,score=dot", KNN(k=8, score="dot")),
         ("linear_assignment,cost=sqeuclidean", LinearAssignment("sqeuclidean")),
+        ("linear_assignment,solver=auction,within=label", LinearAssignment(solver="auction", within="label")),
     ],
 )
 def test_a_pairing_is_read_from_text(text, pairing):
@@ -118,7 +123,7 @@ def test_a_pairing_is_read_from_text(text, pairing):
     ("text", "words"),
     [
         ("nn,k=2", "method must be one of vanilla, knn, linear_assignment, got 'nn'; did you mean 'knn'"),
-        ("knn,kk=3", "pairing 'knn,kk=3' has an unknown key 'kk'; known: k, scale, cost; did you mean 'k'"),
+        ("knn,kk=3", "pairing 'knn,kk=3' has an unknown key 'kk'; known: k, score, scale, cost, solver, within; did you mean 'k'"),
         ("knn,k=x", "pairing 'knn,k=x': k must be int, got 'x'"),
         ("knn,k", "k must be int, got ''"),
         ("knn", "pairing 'knn' needs k, for example knn,k=4"),

@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 import torch
 
+import immref
 from immref import KNN, ImageScaling, LinearAssignment, Vanilla, dispatch
 from immref_trainers import loop
 from immref_trainers.config import Optimizer
@@ -35,7 +36,7 @@ def trained(images, accelerator):
 
     @cache
     def steps(run):
-        found = Trainer(run, images.train, accelerator).steps()
+        found = Trainer(run, images.train, images.train_labels, accelerator).steps()
         return [{name: value for name, value in asdict(step).items() if name not in TIMES} for step in found]
 
     return steps
@@ -49,7 +50,7 @@ def test_the_losses_have_not_moved(tiny, trained, pairing):
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tiny, images, accelerator, trained):
     run = replace(tiny, pairing=KNN(k=4))
-    again = [(step.loss, step.grad_norm, step.after) for step in Trainer(run, images.train, accelerator).steps()]
+    again = [(step.loss, step.grad_norm, step.after) for step in Trainer(run, images.train, images.train_labels, accelerator).steps()]
     assert again == [(step["loss"], step["grad_norm"], step["after"]) for step in trained(run)]
     assert trained(replace(run, seed=1))[0]["loss"] != again[0][0]
 
@@ -74,7 +75,7 @@ def seen_by(run, images, accelerator, monkeypatch):
         batches.append((paired.x, t_B, paired.noise))
         return plain_loss(predict, paired, t_B)
 
-    trainer = Trainer(run, images.train, accelerator)
+    trainer = Trainer(run, images.train, images.train_labels, accelerator)
     weights = flat(trainer.network)
     with monkeypatch.context() as patch:
         patch.setattr(loop.flow, "loss", record)
@@ -95,7 +96,7 @@ def test_runs_differ_in_their_pairing_alone(tiny, images, accelerator, monkeypat
 
 
 def test_the_average_warms_up_and_then_keeps_its_decay(tiny, images, accelerator):
-    trainer = Trainer(replace(tiny, optimizer=Optimizer(ema_decay=0.4)), images.train, accelerator)
+    trainer = Trainer(replace(tiny, optimizer=Optimizer(ema_decay=0.4)), images.train, images.train_labels, accelerator)
     decays = [1 / 10, 2 / 11, 3 / 12, 4 / 13, 5 / 14, *[0.4] * (tiny.max_train_steps - 5)]
     mean = flat(trainer.average)
     assert torch.equal(mean, flat(trainer.network))
@@ -111,7 +112,7 @@ def flat(network):
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tiny, images, accelerator):
     finished = 0
-    steps = Trainer(replace(tiny, optimizer=Optimizer(learning_rate=1e30)), images.train, accelerator).steps()
+    steps = Trainer(replace(tiny, optimizer=Optimizer(learning_rate=1e30)), images.train, images.train_labels, accelerator).steps()
     with pytest.raises(TrainingError) as stopped:  # noqa: PT012
         for step in steps:
             finished = step.step
@@ -123,3 +124,15 @@ def test_the_norm_is_taken_before_clipping_and_clipping_holds_the_weights_back(t
     free, held = (trained(replace(tiny, optimizer=Optimizer(max_grad_norm=norm))) for norm in (1e9, 1e-9))
     assert free[0] == held[0]
     assert free[-1]["loss"] < held[-1]["loss"]
+
+
+def test_within_labels_the_loop_hands_the_labels_of_its_images_on(tiny, images, accelerator, monkeypatch):
+    """Each step's noises move among images of one label: told by the labels of the rows that the step saw."""
+    seen, pair = [], immref.pair
+    monkeypatch.setattr(loop.immref, "pair", lambda x, pairing, **how: seen.append((x, how["group"])) or pair(x, pairing, **how))
+    run = replace(tiny, pairing=LinearAssignment(within="label"))
+    steps = [step.after < step.before for step in Trainer(run, images.train, images.train_labels, accelerator).steps()]
+    assert all(steps)
+    label_of = {image.tobytes(): label for image, label in zip(images.train, images.train_labels, strict=True)}
+    for x, group in seen:
+        assert group.tolist() == [label_of[image.tobytes()] for image in x.numpy()]

@@ -13,7 +13,7 @@ SIGMAS = 6  # of a normal variable; one false alarm in 5e8
 
 
 def paired(images, pairing):
-    return priors.paired_noise(images.train, pairing, BATCH, COUNT, seed=0, place=lambda batch: batch)
+    return priors.paired_noise(images.train, images.train_labels, pairing, BATCH, COUNT, seed=0, place=lambda batch: batch)
 
 
 def samples_of(fitted, count=COUNT):
@@ -66,7 +66,7 @@ def test_paired_noise_has_the_dose_of_its_pairing(images, pairing):
 
 
 def test_paired_noise_repeats_itself_and_hands_out_as_many_as_were_asked_for(images):
-    first, again, other = (priors.paired_noise(images.train, KNN(k=4), 32, 50, seed, lambda batch: batch) for seed in (0, 0, 1))
+    first, again, other = (priors.paired_noise(images.train, images.train_labels, KNN(k=4), 32, 50, seed, lambda batch: batch) for seed in (0, 0, 1))
     assert first.shape == (50, 1, 8, 8)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)

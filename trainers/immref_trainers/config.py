@@ -117,7 +117,7 @@ def parse_pairing(text: str) -> Pairing:
     """'knn,k=8,scale=2' as a Pairing."""
     method, *pairs = text.split(",")
     values: dict[str, Any] = {"method": method}
-    kinds: dict[str, type] = {"k": int, "scale": float, "cost": str}
+    kinds: dict[str, type] = {"k": int, "score": str, "scale": float, "cost": str, "solver": str, "within": str}
     for pair in pairs:
         key, _, value = pair.partition("=")
         if key not in kinds:
@@ -135,8 +135,8 @@ def parse_pairing(text: str) -> Pairing:
 
 def run_name(run: Run) -> str:
     """The folder of one run: 'knn-k4-seed0'."""
-    label = str(run.pairing).lower().replace("×", "x").replace("=", "").replace(", ", "-").replace(" ", "-")
-    return f"{label}-seed{run.seed}"
+    words = str(run.pairing).lower().replace("×", "x").translate(str.maketrans("", "", "=,()")).split()
+    return f"{'-'.join(words)}-seed{run.seed}"
 
 
 def to_json(record: Any) -> str:

@@ -23,7 +23,7 @@ def table(images: Images, judge: Judge, points: int = POINTS) -> Iterator[ExactR
     start = streams.generator(streams.SAMPLING, 0).standard_normal((points, *images.train.shape[1:]))
     for pairing in PAIRINGS:
         field = ExactField(images.train.reshape(len(images.train), -1) * pairing.scale, pairing.k)
-        matched = priors.paired_noise(images.train, pairing, points, points, 0, lambda batch: batch)
+        matched = priors.paired_noise(images.train, images.train_labels, pairing, points, points, 0, lambda batch: batch)
         paths = {steps: field.sample(start.reshape(points, -1), steps) for steps in STEPS}
         from_matched = field.sample(matched.reshape(points, -1), STEPS[-1])
 

@@ -40,7 +40,7 @@ def run_one(
     new_folder(folder)
     (folder / "run.json").write_text(config.to_json(run), encoding="utf-8")
     (folder / "environment.json").write_text(config.to_json(environment), encoding="utf-8")
-    trainer = Trainer(run, images.train, accelerator)
+    trainer = Trainer(run, images.train, images.train_labels, accelerator)
     start = priors.gaussian((run.evaluation.num_samples, *images.train.shape[1:]), run.seed)
 
     curve, steps = [], []
@@ -82,9 +82,9 @@ def other_priors(trainer: Trainer, judge: Judge, images: Images, start: FloatArr
     """The fitted moment prior, and the scores from it, from matched noise and, for vanilla, from warmer noise."""
     run = trainer.run
     batch = run.train_batch_size * run.gradient_accumulation_steps
-    produced = priors.paired_noise(images.train, run.pairing, batch, priors.MEASURED, run.seed, trainer.place)
+    produced = priors.paired_noise(images.train, images.train_labels, run.pairing, batch, priors.MEASURED, run.seed, trainer.place)
     fitted = priors.fit_moment(produced)
-    matched = priors.paired_noise(images.held_out, run.pairing, batch, len(start), run.seed, trainer.place)
+    matched = priors.paired_noise(images.held_out, images.held_out_labels, run.pairing, batch, len(start), run.seed, trainer.place)
     scores = {
         "moment": judge_samples(trainer, judge, priors.moment(fitted, start)),
         "matched": judge_samples(trainer, judge, matched),

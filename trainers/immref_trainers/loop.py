@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,10 +47,10 @@ class Step:
 class Trainer:
     """The state of a run: network, its moving average, optimizer. `steps()` trains."""
 
-    def __init__(self, run: Run, images: np.ndarray[Any, Any], accelerator: Accelerator) -> None:
+    def __init__(self, run: Run, images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], accelerator: Accelerator) -> None:
         if accelerator.num_processes != 1:
             raise TrainingError(f"this version trains in one process, got {accelerator.num_processes}; start it with plain python")
-        self.run, self.images, self.accelerator = run, images, accelerator
+        self.run, self.images, self.labels, self.accelerator = run, images, labels, accelerator
         network = unet.build(run.network, images.shape[1], images.shape[2], streams.torch_seed(streams.WEIGHTS, run.seed))
         optimizer = torch.optim.Adam(network.parameters(), run.optimizer.learning_rate)
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
@@ -67,10 +67,11 @@ class Trainer:
         predict = flow.predictor(self.network)
         for step in range(run.max_train_steps):
             began = self._clock()
-            x = self.place(self.images[window_indices(len(self.images), window, run.seed, step)])
+            rows = window_indices(len(self.images), window, run.seed, step)
+            x = self.place(self.images[rows])
             t_B = self.place(streams.generator(streams.TIME, run.seed, step).random(window, dtype=np.float32))
             started = self._clock()
-            paired = immref.pair(x, run.pairing, rng=Seed(run.seed, step))
+            paired = immref.pair(x, run.pairing, group=self.labels[rows], rng=Seed(run.seed, step))
             pairing_s = self._clock() - started
 
             losses = []
@@ -117,5 +118,4 @@ def split(paired: Paired, t_B: torch.Tensor, size: int) -> Iterator[tuple[Paired
     """Micro-batches of a paired window: images, noise and index stay together."""
     for start in range(0, len(t_B), size):
         rows = slice(start, start + size)
-        micro = Paired(paired.x[rows], paired.noise[rows], paired.index[rows], paired.before, paired.after)
-        yield micro, t_B[rows]
+        yield replace(paired, x=paired.x[rows], noise=paired.noise[rows], index=paired.index[rows]), t_B[rows]

@@ -27,13 +27,15 @@ def gaussian(shape: tuple[int, ...], seed: int, std: float = 1.0) -> FloatArray:
     return np.float32(std) * streams.generator(streams.SAMPLING, seed).standard_normal(shape, dtype=np.float32)
 
 
-def paired_noise(images: FloatArray, pairing: Pairing, batch: int, count: int, seed: int, place: Callable[[FloatArray], Any]) -> FloatArray:
+def paired_noise(
+    images: FloatArray, labels: FloatArray, pairing: Pairing, batch: int, count: int, seed: int, place: Callable[[FloatArray], Any]
+) -> FloatArray:
     """`count` noises chosen for random batches of `images`, as training chooses them; `place` moves a batch to the device."""
     chosen = []
     for step in range(-(-count // batch)):
         rows = streams.generator(streams.PRIOR, seed, step).integers(len(images), size=batch)
         word = int(streams.generator(streams.PRIOR, seed, step, micro=1).integers(2**63))
-        noise = immref.pair(place(images[rows]), pairing, rng=immref.Seed(word)).noise
+        noise = immref.pair(place(images[rows]), pairing, group=labels[rows], rng=immref.Seed(word)).noise
         chosen.append(np.asarray(noise.cpu() if hasattr(noise, "cpu") else noise))
     return np.concatenate(chosen)[:count]
 
