@@ -2,12 +2,17 @@
 
 import math
 import numbers
+import operator
 import re
 from typing import Any
 
+import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj, is_jax_array, is_torch_array
 
 Array = Any  # any array of an array-API library: NumPy, array-api-strict, JAX, torch, CuPy
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+MOST_CANDIDATES = 2**31  # of one image
 
 
 def describe(array: Array) -> str:
@@ -34,14 +39,24 @@ def check_images(x: Array, name: str = "x") -> Any:
         raise TypeError(f"{name} must be an array of NumPy, torch, CuPy, JAX or another array-API library, got {type(x).__name__}")
     if is_jax_array(x) and "Tracer" in type(x).__name__:
         raise TypeError(f"{name} is a JAX tracer: noise is drawn on the host, so call immref outside jit and hand the noise in")
-    xp = array_namespace(x)
-    if not xp.isdtype(x.dtype, "real floating"):
-        raise TypeError(f"{name} must be a real floating array, got {describe(x)}; convert it first")
+    check_plain(x, name)
+    if str(x.dtype).rpartition(".")[2] not in FLOATS:  # by name: no other byte order, no float8, no long double
+        raise TypeError(f"{name} must be a real floating array ({', '.join(FLOATS)}), got {describe(x)}; convert it first")
     if x.ndim < 2:
         raise ValueError(f"{name} must have shape (B, ...): a batch axis and at least one more, got {describe(x)}")
     if 0 in x.shape:
         raise ValueError(f"{name} must not be empty, got {describe(x)}")
-    return xp
+    return array_namespace(x)
+
+
+def check_plain(array: Array, name: str) -> None:
+    """Refuse arrays that hide some of their values: masked, sparse, or without data."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be an array without a mask, got {type(array).__name__}; fill it first")
+    if is_torch_array(array) and str(array.layout) != "torch.strided":
+        raise TypeError(f"{name} must be a dense tensor, got {array.layout}; call to_dense() first")
+    if is_torch_array(array) and array.is_meta:
+        raise ValueError(f"{name} must hold data, got {describe(array)} on the device meta")
 
 
 def check_same(x: Array, noise: Array, shape: tuple[int, ...], name: str) -> None:
@@ -59,19 +74,31 @@ def check_same(x: Array, noise: Array, shape: tuple[int, ...], name: str) -> Non
 
 def check_int(value: Any, name: str, low: int, high: int | None = None) -> int:
     """Return `value` as an int in [low, high); bool, str and float are refused, NumPy integers are welcome."""
-    whole = hasattr(value, "__index__") and not isinstance(value, bool)
-    if not whole or int(value) < low or (high is not None and int(value) >= high):
-        raise (ValueError if whole else TypeError)(
-            f"{name} must be an integer ≥ {low}{'' if high is None else f' and < {high}'}, got {value!r}"
-        )
-    return int(value)
+    number = whole(value)
+    if number is None or number < low or (high is not None and number >= high):
+        most = f" and < {high}" if high is not None and number is not None and number >= high else ""
+        raise (TypeError if number is None else ValueError)(f"{name} must be an integer ≥ {low}{most}, got {value!r}")
+    return number
+
+
+def whole(value: Any) -> int | None:
+    """`value` as an int where it is a whole number of Python, NumPy or an array library (0-d), but no bool; else None."""
+    if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def check_scale(value: Any) -> float:
     """Return the image-scaling factor as a positive, finite float."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"scale must be a number, got {value!r}")
-    factor = float(value)
+    try:
+        factor = float(value)
+    except OverflowError:
+        factor = math.inf
     if not (math.isfinite(factor) and factor > 0):
         raise ValueError(f"scale must be finite and > 0, got {value!r}")
     return factor
@@ -87,7 +114,7 @@ def nearest_name(value: Any, known: Any) -> str:
     """'; did you mean ...?' for a near miss, else nothing."""
     import difflib
 
-    close = difflib.get_close_matches(str(value), list(known), n=1)
+    close = difflib.get_close_matches(str(value).lower(), list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -108,4 +135,11 @@ def check_finite(distances_B: Array, x: Array, noise: Array, name: str, *, wait:
         if bool(xp.any(bad_B)):
             row = int(xp.argmax(xp.astype(bad_B, xp.uint8)))
             raise ValueError(f"{called} must be finite, got NaN or infinity in row {row} of {describe(array)}")
-    raise ValueError(f"x is finite but a squared distance overflows in {describe(x)}; scale x down or pass float64")
+    raise overflow(x, noise, name)
+
+
+def overflow(x: Array, noise: Array, name: str) -> ValueError:
+    """The error for finite numbers whose squares are not; it names the array that holds the larger ones."""
+    xp = array_namespace(x)
+    array, called = (noise, name) if bool(xp.max(xp.abs(noise)) > xp.max(xp.abs(x))) else (x, "x")
+    return ValueError(f"{called} is finite but a squared distance overflows in {describe(array)}; scale it down or pass float64")

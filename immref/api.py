@@ -7,6 +7,7 @@ device of `x`; half precision is computed in float32 and cast at the end.
 Shape suffixes: B images, K candidates, D numbers per image.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -104,7 +105,7 @@ def knn(
     _checks.check_images(x)
     _checks.check_images(candidates, "candidates")
     _checks.check_same(x, candidates, (x.shape[0], candidates.shape[1], *x.shape[1:]), "candidates")
-    if k is not None and k != candidates.shape[1]:
+    if k is not None and _checks.check_int(k, "k", 1) != candidates.shape[1]:
         raise ValueError(f"k must be {candidates.shape[1]}, the number of candidates given, or be left out; got {k!r}")
     return _on_backend(partial(_nearest, score=score), backend, x, candidates)[0]
 
@@ -282,4 +283,6 @@ def _permute(chosen: Backend, x_BD: Array, noise_BD: Array, *, pairing: Pairing,
     solve = chosen.assign_batch if labels_B is None else partial(assign_within, chosen, labels_B=labels_B)
     index_B, before_B, after_B, gap = solve(x_BD, noise_BD, pairing.cost, pairing.solver)
     _checks.check_finite(before_B, x_BD, noise_BD, "noise", wait=True)
+    if math.isnan(gap):
+        raise _checks.overflow(x_BD, noise_BD, "noise")
     return array_namespace(x_BD).take(noise_BD, index_B, axis=0), index_B, before_B, after_B, gap

@@ -14,11 +14,11 @@ from array_api_compat import array_namespace, device
 
 from immref import auction
 from immref._checks import Array, widest
-from immref.pairing import distances
+from immref.pairing import distances, inner
 
 Values = np.ndarray[Any, Any]
 
-SMALL = 256  # rows up to which SciPy alone is faster than an auction before it
+SMALL = 256  # rows up to which an exact solver alone is faster than an auction before it
 
 
 def assign_batch(x_BD: Array, noise_BD: Array, cost: str, solver: str) -> tuple[Array, Array, Array, float]:
@@ -52,7 +52,7 @@ def gains(x_BD: Array, noise_BD: Array, cost: str) -> Array:
     dot_BB = x_BD @ noise_BD.T
     if cost == "sqeuclidean":
         return dot_BB
-    xx_B, nn_B = xp.vecdot(x_BD, x_BD), xp.vecdot(noise_BD, noise_BD)
+    xx_B, nn_B = inner(x_BD, x_BD), inner(noise_BD, noise_BD)
     center = xp.mean(xx_B) + xp.mean(nn_B)
     nearer_BB = 2 * dot_BB - (xx_B - xp.mean(xx_B))[:, None] - (nn_B - xp.mean(nn_B))[None, :]
     distance_BB = xp.sqrt(xp.clip(center - nearer_BB, 0))
@@ -63,15 +63,14 @@ def gains(x_BD: Array, noise_BD: Array, cost: str) -> Array:
 def solve(gain_BB: Values, solver: str) -> tuple[Values, float]:
     """The permutation with the largest total gain, and its certified gap.
 
-    Gains that are not finite yield the identity (the caller's check names the row).
+    Gains that are not finite, or too large to be added, yield the identity and a gap of NaN (the caller's checks say why).
     """
-    count = len(gain_BB)
-    if not np.isfinite(gain_BB).all():
-        return np.arange(count), 0.0
+    if not np.abs(gain_BB).max() <= np.finfo(gain_BB.dtype).max / 16:
+        return np.arange(len(gain_BB)), np.nan
     if solver == "scipy":
         return by_scipy(-gain_BB.astype(np.float64)), 0.0
-    if count == 1 or (solver == "auto" and count <= SMALL):
-        return from_prices(gain_BB, gain_BB.mean(axis=0)), 0.0
+    if len(gain_BB) <= SMALL:
+        return from_prices(gain_BB, gain_BB.mean(axis=0, dtype=np.float64)), 0.0
     return finish(gain_BB, *auction.run(gain_BB), solver)
 
 
@@ -100,14 +99,15 @@ def certified_gap(gain_BB: Array, order_B: Array, price_B: Array) -> float:
 def from_prices(gain_BB: Values, price_B: Values) -> Values:
     """The exact optimum, by `lap` (pip install 'immref[fast]') where it imports, else by SciPy.
 
-    Column prices, then the least of each row and column, are subtracted from the costs: that changes no optimum, and a
-    shortest-path solver that starts at zero duals then starts near the end.
+    Column prices, then the least of each row, are subtracted from the costs: that changes no optimum, and a shortest-path
+    solver then starts near the end. SciPy's starts at zero duals, so it gets the least of each column subtracted as well.
     """
     cost_BB = price_B.astype(np.float64) - gain_BB
     cost_BB -= cost_BB.min(axis=1, keepdims=True)
+    if lap := lap_module():
+        return np.asarray(lap.lapjvh(cost_BB, return_cost=False)[1], dtype=np.int64)
     cost_BB -= cost_BB.min(axis=0)
-    lap = lap_module()
-    return np.asarray(lap.lapjvh(cost_BB, return_cost=False)[1], dtype=np.int64) if lap else by_scipy(cost_BB)
+    return by_scipy(cost_BB)
 
 
 def by_scipy(cost_BB: Values) -> Values:

@@ -14,7 +14,8 @@ import numpy as np
 
 Values = np.ndarray[Any, Any]
 
-PHASES = ((0.05, 0.05), (0.005, 0.01))  # eps as a share of the mean room to gain; the share of rows left over
+START = 1.25  # standard deviations above a column's mean gain at which its price starts: near where prices of image data end
+PHASES = ((0.02, 0.02), (0.005, 0.01))  # eps as a share of the mean room to gain; the share of rows left over
 LEFT = PHASES[-1][1]
 MOST_BIDS = 40  # a row and phase
 
@@ -33,11 +34,22 @@ def run(gain_BB: Values) -> tuple[Values, Values, Values]:
     owner_B : int64 array, the row of each column, -1 for the columns left over
     price_B : array (B,)
     """
-    price_B = gain_BB.mean(axis=0)
+    price_B = first_prices(gain_BB)
     room = np.mean(gain_BB.max(axis=1) - gain_BB.mean(axis=1))
     for eps, left in PHASES:
         taken_B, owner_B = phase(gain_BB, price_B, gain_BB.dtype.type(eps * room), left)
     return taken_B, owner_B, price_B
+
+
+def first_prices(gain_BB: Values) -> Values:
+    """START standard deviations above each column's mean: the more a column's gains spread, the more rows will want it.
+
+    What a row gains by every column alike is taken out beforehand; it decides nothing.
+    """
+    row_B, column_B = gain_BB.mean(axis=1, dtype=np.float64), gain_BB.mean(axis=0, dtype=np.float64)
+    square_B = np.einsum("ij,ij->j", gain_BB, gain_BB, dtype=np.float64) - 2 * (row_B.astype(gain_BB.dtype) @ gain_BB) + row_B @ row_B
+    variance_B = square_B / len(gain_BB) - (column_B - row_B.mean()) ** 2
+    return np.asarray(column_B + START * np.sqrt(np.maximum(variance_B, 0)), dtype=gain_BB.dtype)
 
 
 def phase(gain_BB: Values, price_B: Values, eps: float, left: float) -> tuple[Values, Values]:

@@ -13,7 +13,7 @@ Shape suffixes: B images, K candidates besides candidate 0, D numbers per image.
 from array_api_compat import array_namespace
 
 from immref._checks import Array, widest
-from immref.pairing import distances
+from immref.pairing import distances, inner
 
 SMALLEST_DIMENSION = 64  # below, |g|^2 - a_0^2 cancels and K noises cost nothing: Algorithm 1 literally
 
@@ -24,7 +24,8 @@ def collapse(x_BD: Array, g_BD: Array, a_BK: Array, s_BK: Array) -> tuple[Array,
     Parameters
     ----------
     x_BD, g_BD : arrays (B, D), float32 or float64
-        Images, and candidate 0: the noise that vanilla training would have used.
+        Images, and candidate 0: the noise that vanilla training would have used. `g_BD` is handed over: where arrays
+        can be written to, the result is built in it.
     a_BK, s_BK : arrays (B, K), float64 where the library has it
         For each further candidate its coordinate along x ~ N(0, 1) and the squared norm of the
         rest ~ chi2(D - 1).
@@ -37,7 +38,7 @@ def collapse(x_BD: Array, g_BD: Array, a_BK: Array, s_BK: Array) -> tuple[Array,
     """
     xp = array_namespace(x_BD)
     real = a_BK.dtype
-    xx_B, xg_B, gg_B = (xp.astype(xp.vecdot(p, q), real) for p, q in ((x_BD, x_BD), (x_BD, g_BD), (g_BD, g_BD)))
+    xx_B, xg_B, gg_B = (xp.astype(inner(p, q), real) for p, q in ((x_BD, x_BD), (x_BD, g_BD), (g_BD, g_BD)))
     norm_B = xp.sqrt(xx_B)
     null_B = norm_B == 0  # x = 0 has no direction: every candidate lies across it
     safe_B = xp.where(null_B, xp.ones_like(norm_B), norm_B)
@@ -54,8 +55,9 @@ def collapse(x_BD: Array, g_BD: Array, a_BK: Array, s_BK: Array) -> tuple[Array,
 
     stretch_B = xp.where(index_B == 0, xp.ones_like(sJ_B), xp.sqrt(sJ_B / s0_B))
     shift_B = (aJ_B - stretch_B * a0_B) / safe_B
-    noise_BD = g_BD * xp.astype(stretch_B, x_BD.dtype)[:, None] + x_BD * xp.astype(shift_B, x_BD.dtype)[:, None]
-    return noise_BD, index_B, xp.sqrt(squared_BK[:, 0]), xp.sqrt(nearest_B)
+    g_BD *= xp.astype(stretch_B, x_BD.dtype)[:, None]
+    g_BD += x_BD * xp.astype(shift_B, x_BD.dtype)[:, None]
+    return g_BD, index_B, xp.sqrt(squared_BK[:, 0]), xp.sqrt(nearest_B)
 
 
 def collapse_dot(x_BD: Array, g_BD: Array, a_BK: Array) -> tuple[Array, Array, Array, Array]:
@@ -77,10 +79,10 @@ def collapse_dot(x_BD: Array, g_BD: Array, a_BK: Array) -> tuple[Array, Array, A
     before_B, after_B : distance of candidate 0 and of the chosen
     """
     xp = array_namespace(x_BD)
-    norm_B = xp.sqrt(xp.vecdot(x_BD, x_BD))
+    norm_B = xp.sqrt(inner(x_BD, x_BD))
     null_B = norm_B == 0
     safe_B = xp.where(null_B, xp.ones_like(norm_B), norm_B)
-    a0_B = xp.vecdot(x_BD, g_BD) / safe_B
+    a0_B = inner(x_BD, g_BD) / safe_B
     a_BK = xp.where(null_B[:, None], xp.zeros_like(a_BK), a_BK)
     a_BK = xp.concat([a0_B[:, None], a_BK], axis=1)
     index_B = xp.astype(xp.argmax(a_BK, axis=1), widest(x_BD, "signed integer"), copy=False)

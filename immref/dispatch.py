@@ -73,6 +73,9 @@ class Backend(Protocol):
         """index_B, before_B, after_B, gap; see `immref.assignment`."""
 
 
+PARTS = [*Backend.__annotations__, *(name for name in vars(Backend) if not name.startswith("_"))]
+
+
 @dataclass(frozen=True)
 class Choice:
     """A backend and the reason it was chosen; `str` gives the line that runs print and record."""
@@ -122,6 +125,8 @@ def choose(x: Array, backend: str | Backend | None = None) -> Choice:
         Unknown name, missing library or device.
     """
     if backend is not None and not isinstance(backend, str):
+        if missing := [part for part in PARTS if not hasattr(backend, part)]:
+            raise TypeError(f"backend must be a name or an immref.dispatch.Backend, got {backend!r}, which lacks {', '.join(missing)}")
         return Choice(backend, "given as an object")
     asked, source = (backend, "asked for") if backend else (os.environ.get(VARIABLE) or "auto", f"{VARIABLE} is set")
     if asked == "auto":

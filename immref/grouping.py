@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj
 
-from immref._checks import Array, describe, widest
+from immref._checks import Array, check_plain, describe, widest
 from immref.assignment import to_host
 from immref.dispatch import Backend
 
@@ -20,6 +20,7 @@ def labels_of(group: Any, count: int) -> np.ndarray[Any, Any]:
     """The labels (B,) on the host: an integer array of any library, on any device."""
     if not is_array_api_obj(group):
         raise TypeError(f"group must be an integer array of {count} labels, got {type(group).__name__}")
+    check_plain(group, "group")
     if not array_namespace(group).isdtype(group.dtype, "integral"):
         raise TypeError(f"group must be an array of integers, got {describe(group)}")
     if tuple(group.shape) != (count,):
@@ -41,4 +42,4 @@ def assign_within(
         results.append((xp.take(rows, index_G, axis=0), *rest))
     back = xp.asarray(np.argsort(order), dtype=widest(x_BD, "signed integer"), device=device(x_BD))
     index_B, before_B, after_B = (xp.take(xp.concat([result[i] for result in results]), back, axis=0) for i in range(3))
-    return index_B, before_B, after_B, max(result[3] for result in results)
+    return index_B, before_B, after_B, float(np.max([result[3] for result in results]))  # NaN wins

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, device, is_cupy_array, is_jax_array, is_torch_array
 
-from immref._checks import Array, check_int, widest
+from immref._checks import Array, check_int, whole, widest
 
 WORD = 2**64
 
@@ -66,10 +66,10 @@ def generator(rng: Any, like: Array) -> np.random.Generator:
         return rng
     if isinstance(rng, Seed):
         return rng.generator()
-    if hasattr(rng, "__index__") and not isinstance(rng, bool):
-        return Seed(int(rng)).generator()
+    if (word := whole(rng)) is not None:
+        return Seed(word).generator()
     library = type(rng).__module__.partition(".")[0]
-    if library == "torch" or (rng is None and is_torch_array(like)):
+    if (library == "torch" and hasattr(rng, "initial_seed")) or (rng is None and is_torch_array(like)):
         return Seed(_word_from_torch(rng)).generator()
     if library == "cupy" or (rng is None and is_cupy_array(like)):
         return Seed(_word_from_cupy(rng)).generator()

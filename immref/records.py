@@ -45,7 +45,7 @@ class Pairing:
     def __post_init__(self) -> None:
         for name, known in (("method", METHODS), ("score", SCORES), ("cost", COSTS), ("solver", SOLVERS), ("within", SCOPES)):
             _checks.check_choice(getattr(self, name), name, known)
-        object.__setattr__(self, "k", _checks.check_int(self.k, "k", 1))
+        object.__setattr__(self, "k", _checks.check_int(self.k, "k", 1, _checks.MOST_CANDIDATES))
         object.__setattr__(self, "scale", _checks.check_scale(self.scale))
         for name, method in OWNERS.items():
             value = getattr(self, name)

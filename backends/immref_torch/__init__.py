@@ -36,7 +36,7 @@ def accepts(array: Any) -> bool:
 
 def asarray(array: np.ndarray[Any, Any], device: str | None) -> torch.Tensor:
     """A NumPy array as a tensor on `device` (the CPU where none is named)."""
-    return torch.tensor(array, device=device or "cpu")
+    return torch.from_numpy(np.array(array, order="C")).to(device or "cpu")
 
 
 def asnumpy(array: torch.Tensor) -> np.ndarray[Any, Any]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from immref.auction import PHASES
+from immref.auction import PHASES, START
 
 ROUNDS_A_LOOK = 16
 MOST_ROUNDS = 512  # a phase; where rows want the same, the exact solver goes on from the prices
@@ -11,7 +11,7 @@ MOST_ROUNDS = 512  # a phase; where rows want the same, the exact solver goes on
 
 def run(gain_BB: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As the reference's; of equal bids the last row's wins."""
-    price_B = gain_BB.mean(dim=0)
+    price_B = gain_BB.mean(dim=0) + START * (gain_BB - gain_BB.mean(dim=1, keepdim=True)).std(dim=0, correction=0)
     room = (gain_BB.amax(dim=1) - gain_BB.mean(dim=1)).mean()
     for eps, left in PHASES:
         taken_B, owner_B = phase(gain_BB, price_B, eps * room, left)

@@ -6,7 +6,7 @@ from torch.linalg import vecdot, vector_norm
 
 
 def collapse(x_BD: Tensor, g_BD: Tensor, a_BK: Tensor, s_BK: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As the reference; the result is built in one allocation."""
+    """As the reference; nothing of the size of the noise is allocated."""
     real = a_BK.dtype
     norm_B, length_B, xg_B = (v.to(real) for v in (vector_norm(x_BD, dim=1), vector_norm(g_BD, dim=1), vecdot(x_BD, g_BD)))
     gg_B = length_B.square()
@@ -19,13 +19,12 @@ def collapse(x_BD: Tensor, g_BD: Tensor, a_BK: Tensor, s_BK: Tensor) -> tuple[Te
     nearest_B = squared_BK.gather(1, index_B[:, None])[:, 0]
     kept_B = (index_B == 0) & ~nearest_B.isnan()
     if a_BK.shape[1] == 0:
-        return g_BD.clone(), index_B, nearest_B.sqrt(), nearest_B.sqrt()
+        return g_BD, index_B, nearest_B.sqrt(), nearest_B.sqrt()
 
     row_B1 = (index_B - 1).clamp_(min=0)[:, None]
     aJ_B = a_BK.gather(1, row_B1)[:, 0].masked_fill_(null_B, 0)
     sJ_B = torch.where(null_B, nearest_B, s_BK.gather(1, row_B1)[:, 0])
     stretch_B = (sJ_B / (gg_B - a0_B * a0_B)).sqrt_().masked_fill_(kept_B, 1)
     shift_B = ((aJ_B - stretch_B * a0_B) / safe_B).masked_fill_(kept_B, 0)
-    noise_BD = x_BD * shift_B.to(x_BD.dtype)[:, None]
-    noise_BD.addcmul_(g_BD, stretch_B.to(x_BD.dtype)[:, None])
-    return noise_BD, index_B, first_B1[:, 0].sqrt(), nearest_B.sqrt()
+    g_BD.mul_(stretch_B.to(x_BD.dtype)[:, None]).addcmul_(x_BD, shift_B.to(x_BD.dtype)[:, None])
+    return g_BD, index_B, first_B1[:, 0].sqrt(), nearest_B.sqrt()

@@ -1,5 +1,6 @@
 """Draws on the device of `x` with a torch.Generator per call; nothing waits for the device."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from immref import Seed, reference
+from immref._checks import whole
 
 TRIES = 3
 
@@ -23,8 +25,8 @@ def generator(rng: Any, like: Tensor) -> torch.Generator | None:
         word = rng.integers(2**63)
     elif isinstance(rng, Seed):
         word = rng.generator().integers(2**63)
-    elif hasattr(rng, "__index__") and not isinstance(rng, bool):
-        word = Seed(int(rng)).generator().integers(2**63)
+    elif (number := whole(rng)) is not None:
+        word = Seed(number).generator().integers(2**63)
     else:
         raise TypeError(
             f"rng must be None, an int, an immref.Seed, or a torch or NumPy generator, got {type(rng).__module__}.{type(rng).__name__}"
@@ -38,27 +40,46 @@ def normal(rng: torch.Generator | None, shape: tuple[int, ...], like: Tensor) ->
 
 
 def radial(rng: torch.Generator | None, df: int, shape: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
-    """On the CPU the reference's draw, keyed by one word of `rng`; elsewhere nothing waits for the device."""
-    if like.device.type == "cpu":
+    """From normals in the dtype of `like`, as its noise; for float64 on the CPU the reference's draw, keyed by one word of `rng`."""
+    if like.device.type == "cpu" and like.dtype == torch.float64:
         word = torch.randint(2**63 - 1, (), generator=rng)
         along, across = reference.radial(Seed(int(word)).generator(), df, shape, like)
         return along, across
-    dtype = torch.float32 if like.device.type == "mps" else torch.float64
-    return torch.randn(shape, generator=rng, dtype=dtype, device=like.device), chi2(rng, df, shape, dtype, like.device)
+    wide = torch.float32 if like.device.type == "mps" else torch.float64
+    across = chi2 if like.device.type == "cpu" else chi2_without_waiting
+    return normal(rng, shape, like).to(wide), across(rng, df, shape, like)
 
 
-def chi2(rng: torch.Generator | None, df: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """chi2(df) by Marsaglia and Tsang (2000) with a fixed number of tries, so that nothing waits for the device.
+def chi2(rng: torch.Generator | None, df: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """chi2(df) by Marsaglia and Tsang (2000): of its two tests the cheap one settles nearly all; refused draws are drawn again."""
+    d, count = df / 2 - 1 / 3, math.prod(shape)
+    z, u = torch.randn(count, generator=rng, dtype=like.dtype), torch.rand(count, generator=rng, dtype=like.dtype)
+    v = z.double().mul_((9 * d) ** -0.5).add_(1).pow_(3)
+    (unsure,) = (u >= z.square().square_().mul_(-0.0331).add_(1)).nonzero(as_tuple=True)
+    refused = unsure[~accepted(z[unsure].double(), v[unsure], -torch.log(u[unsure].double()), d)]
+    if len(refused):
+        v[refused] = chi2(rng, df, (len(refused),), like) / (2 * d)
+    return v.mul_(2 * d).reshape(shape)
+
+
+def chi2_without_waiting(rng: torch.Generator | None, df: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """The same with a fixed number of tries, so that nothing waits for the device.
 
     For df ≥ 63 a try is refused with probability below 1e-3; the last is accepted as it is, which
     touches fewer than one draw in 1e9.
     """
-    z_T = torch.randn((TRIES, *shape), generator=rng, dtype=dtype, device=device)
+    wide = torch.float32 if like.device.type == "mps" else torch.float64
+    z_T = torch.randn((TRIES, *shape), generator=rng, dtype=wide, device=like.device)
     cost_T = torch.empty_like(z_T).exponential_(generator=rng)  # -ln of the uniform number that decides
     d = df / 2 - 1 / 3
-    v_T = (z_T / (9 * d) ** 0.5).add_(1).pow_(3).clamp_(min=torch.finfo(dtype).tiny)
-    accepted_T = d * (v_T - 1 - torch.log(v_T)) < 0.5 * z_T * z_T + cost_T
-    drawn: Tensor = v_T[-1]
+    v_T = (z_T / (9 * d) ** 0.5).add_(1).pow_(3)
+    accepted_T = accepted(z_T, v_T, cost_T, d)
+    drawn: Tensor = v_T[-1].clamp(min=0)
     for attempt in reversed(range(TRIES - 1)):
         drawn = torch.where(accepted_T[attempt], v_T[attempt], drawn)
     return drawn.mul(2 * d)
+
+
+def accepted(z: Tensor, v: Tensor, cost: Tensor, d: float) -> Tensor:
+    """Marsaglia and Tsang's exact test of v = (1 + z / sqrt(9 d))³, with cost = -ln of a uniform number."""
+    return (v > 0) & (d * (v - 1 - torch.log(v.clamp(min=torch.finfo(v.dtype).tiny))) < 0.5 * z * z + cost)

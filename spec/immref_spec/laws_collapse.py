@@ -9,8 +9,9 @@ from immref_spec.subjects import Subject
 
 
 def collapse(subject: Subject, x_BD: Values, g_BD: Values, a_BK: Values, s_BK: Values) -> tuple[Values, ...]:
-    """The primitive on the subject's arrays, its results on the host."""
-    return tuple(subject.asnumpy(v) for v in subject.backend.collapse(*(subject.asarray(v) for v in (x_BD, g_BD, a_BK, s_BK))))
+    """The primitive on the subject's arrays, g a copy that it may write to; its results on the host."""
+    given_ = (subject.asarray(v) for v in (x_BD, g_BD.copy(), a_BK, s_BK))
+    return tuple(subject.asnumpy(v) for v in subject.backend.collapse(*given_))
 
 
 def wide_dtypes(subject: Subject) -> list[str]:

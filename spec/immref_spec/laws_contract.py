@@ -68,7 +68,7 @@ def test_inputs_are_left_alone(subject: Subject, case: Case) -> None:
 @examples(15)
 @given(case=cases(WIDE, least_k=2))
 def test_primitives_return_what_the_protocol_says(subject: Subject, case: Case) -> None:
-    """Indices (B,) int64 or as wide as the library's, distances (B,), noise and normals in the dtype of x, radial scalars as wide as they come."""
+    """Indices and distances (B,), the former as wide as they come; noise and normals in the dtype of x, radial scalars the widest."""
     backend, count = subject.backend, case.shape[0]
     for dtype in [dtype for dtype in subject.dtypes if dtype != "float16"]:  # half precision is widened before
         x_BD = subject.asarray(case.rows(case.images(dtype)).astype(dtype))

@@ -111,7 +111,7 @@ def last_scalars_unseen(x_BD: Array, g_BD: Array, a_BK: Array, s_BK: Array) -> t
 
 def direction_forgotten(x_BD: Array, g_BD: Array, a_BK: Array, s_BK: Array) -> tuple[Array, ...]:
     """Stretches g to the winner's length and forgets to correct the part along x."""
-    _, index_B, before_B, after_B = reference.collapse(x_BD, g_BD, a_BK, s_BK)
+    _, index_B, before_B, after_B = reference.collapse(x_BD, g_BD.copy(), a_BK, s_BK)
     rows_B, lost_B = np.arange(len(index_B)), index_B - 1
     length_B = np.sqrt(np.where(index_B > 0, a_BK[rows_B, lost_B] ** 2 + s_BK[rows_B, lost_B], np.vecdot(g_BD, g_BD)))
     noise_BD = g_BD * (length_B / np.linalg.norm(g_BD, axis=1)).astype(g_BD.dtype)[:, None]
@@ -120,7 +120,7 @@ def direction_forgotten(x_BD: Array, g_BD: Array, a_BK: Array, s_BK: Array) -> t
 
 def stretch_forgotten(x_BD: Array, g_BD: Array, a_BK: Array, s_BK: Array) -> tuple[Array, ...]:
     """Moves g along x to the winner and keeps candidate 0's length across it."""
-    noise_BD, *rest = reference.collapse(x_BD, g_BD, a_BK, s_BK)
+    noise_BD, *rest = reference.collapse(x_BD, g_BD.copy(), a_BK, s_BK)
     length_B = np.linalg.norm(x_BD, axis=1, keepdims=True)
     u_BD = x_BD / np.where(length_B == 0, 1, length_B)
     return g_BD + u_BD * np.vecdot(noise_BD - g_BD, u_BD)[:, None], *rest

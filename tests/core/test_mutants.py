@@ -7,11 +7,11 @@ from importlib import import_module
 import pytest
 
 from immref import reference
+from immref_spec import __main__ as table
 from immref_spec import subjects
 from immref_spec.judging import judge, laws
-from immref_spec.mutants import MUTANTS
+from immref_spec.mutants import MUTANTS, Mutant
 from immref_spec.mutants_around import AROUND
-
 
 HERE = [name for name, mutant in AROUND.items() if mutant.subject != "torch"]  # tests/torch has the others
 
@@ -58,6 +58,16 @@ def test_a_mutant_differs_from_the_reference_in_what_it_says(name):
         assert list(inspect.signature(replacement).parameters) == list(inspect.signature(getattr(reference, part)).parameters)
     assert mutant.story.endswith(".")
     assert "\n" not in mutant.story
+
+
+def test_the_table_tells_who_survives(monkeypatch, capsys):
+    harmless = Mutant({"normal": reference.normal}, "laws_pair.test_scale_multiplies")
+    monkeypatch.setattr(table, "MUTANTS", {"farthest": MUTANTS["farthest"], "harmless": harmless})
+    monkeypatch.setattr(table, "AROUND", {"scaled_twice": AROUND["scaled_twice"]})
+    assert table.main() == 1
+    told = capsys.readouterr().out
+    assert told.endswith("3 mutants, 2 rejected: harmless survive\n")
+    assert "farthest: Keeps the farthest candidate.\n  laws_nearest.test_the_winner_is_nearest\n  distance of the chosen" in told
 
 
 def test_every_primitive_has_a_mutant():

@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import load_file
 
 from immref import KNN, Pairing, Vanilla, __main__, dispatch
-from immref_trainers import bench, config, exact_field
+from immref_trainers import config, exact_field
 from immref_trainers.config import from_json, load_run, run_name
 from immref_trainers.loop import Trainer
 from immref_trainers.metrics import features
@@ -210,7 +210,7 @@ REFUSED = {
     "train --max-train-steps 400": "set both, e.g. --max-train-steps 400 --evaluation.at-steps 100 200 400",
     "train --recipe other": "the recipe is named first",
     "compare --pairings nn,k=2": "method must be one of vanilla, knn, linear_assignment, got 'nn'; did you mean 'knn'",
-    "compare --pairings vanilla knn,kk=3": "'knn,kk=3' has an unknown key 'kk'; known: k, scale, cost; did you mean 'k'",
+    "compare --pairings vanilla knn,kk=3": "'knn,kk=3' has an unknown key 'kk'; known: k, score, scale, cost, solver, within; did you mean 'k'",
     "compare --pairings vanilla knn,k=x": "'knn,k=x': k must be int, got 'x'",
     "compare --pairings vanilla knn,k=0": "k must be an integer ≥ 1, got 0",
     "compare --pairings knn,k=4": "pairings must include vanilla",
@@ -351,10 +351,3 @@ def test_doctor_fails_where_the_backend_asked_for_cannot_run(monkeypatch, capsys
     monkeypatch.setenv(dispatch.VARIABLE, "cupy")
     assert command(monkeypatch, "doctor") == 1
     assert "kernels are not written yet" in capsys.readouterr().out
-
-
-def test_bench_prints_ratios_for_both_libraries(monkeypatch, capsys):
-    for name, value in {"B": 8, "D": 64, "K": 4, "ROUNDS": 1}.items():
-        monkeypatch.setattr(bench, name, value)
-    assert command(monkeypatch, "bench") == 0
-    assert len(re.findall(r"immref\.knn +\d+\.\d+ +\d+\.\d+", capsys.readouterr().out)) == 2

@@ -66,7 +66,9 @@ def test_paired_noise_has_the_dose_of_its_pairing(images, pairing):
 
 
 def test_paired_noise_repeats_itself_and_hands_out_as_many_as_were_asked_for(images):
-    first, again, other = (priors.paired_noise(images.train, images.train_labels, KNN(k=4), 32, 50, seed, lambda batch: batch) for seed in (0, 0, 1))
+    first, again, other = (
+        priors.paired_noise(images.train, images.train_labels, KNN(k=4), 32, 50, seed, lambda batch: batch) for seed in (0, 0, 1)
+    )
     assert first.shape == (50, 1, 8, 8)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)

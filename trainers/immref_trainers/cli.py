@@ -25,7 +25,9 @@ usage: immref COMMAND [RECIPE] [settings]
 commands
   compare   the same recipe under several pairings: tables, curves, samples, report   (--seeds 3 for error bars)
   train     one run of a recipe                                                       (--pairing.method knn --pairing.k 8)
-  bench     what pairing costs on this machine
+  bench     what pairing costs on this machine, beside the paper's Table 5            (--quick, --output-dir DIR)
+  advise    what pairing would do to your data, and which k    (digits, photos, a folder of images or an array file: --data PATH)
+  analyze   the paper's analyses of the noise: kl
   recipes   what can be trained
   doctor    what is usable here, and why not; a self-test
 
@@ -68,7 +70,7 @@ class CompareSettings:
     seeds: int = 1
     """How many seeds, counted up from --seed."""
     pairings: tuple[str, ...] = ()
-    """METHOD[,key=value…]: vanilla knn,k=8 linear_assignment,cost=sqeuclidean vanilla,scale=2. The recipe's where left out."""
+    """METHOD[,key=value…]: vanilla knn,k=8 linear_assignment,within=label vanilla,scale=2. The recipe's where left out."""
 
 
 def main(argv: list[str]) -> int:
@@ -144,17 +146,50 @@ def run_doctor(argv: list[str]) -> int:
 
 def run_bench(argv: list[str]) -> int:
     """What pairing costs here."""
-    _no_more(argv, "bench")
-    from immref_trainers.bench import bench
+    from immref_trainers.bench.settings import Settings
 
-    bench()
+    settings = _settings(Settings(), argv, "immref bench")
+    from rich.console import Console
+
+    from immref_trainers import environment
+    from immref_trainers.bench.run import bench
+
+    with _usage():
+        accelerator = environment.accelerator()
+    where, console = environment.describe(accelerator), Console()
+    bench(settings, str(accelerator.device), where, console if console.is_terminal else Console(width=LOG_WIDTH))
     return 0
 
 
+def run_advise(argv: list[str]) -> int:
+    """What pairing would do to given data."""
+    from immref_trainers import advise
+
+    settings = _settings(advise.Settings(), argv, "immref advise")
+    with _usage():
+        images = advise.load(settings)
+    advise.advise(images, settings)
+    return 0
+
+
+def run_analyze(argv: list[str]) -> int:
+    """One of the paper's analyses."""
+    if not argv or argv[0] not in ANALYSES:
+        name = argv[0] if argv else ""
+        raise UsageError(f"analyze needs the name of an analysis, got {name!r}; known: {', '.join(ANALYSES)}{nearest_name(name, ANALYSES)}")
+    from immref_trainers.analysis import kl
+
+    kl.analyze(_settings(kl.Settings(), argv[1:], "immref analyze kl"))
+    return 0
+
+
+ANALYSES = ("kl",)
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "compare": run_compare,
     "train": run_train,
     "bench": run_bench,
+    "advise": run_advise,
+    "analyze": run_analyze,
     "recipes": run_recipes,
     "doctor": run_doctor,
 }
