@@ -49,15 +49,18 @@ def gains(x_BD: Array, noise_BD: Array, cost: str) -> Array:
     the numerator is small, so float32 keeps the digits in which distances differ.
     """
     xp = array_namespace(x_BD)
-    dot_BB = x_BD @ noise_BD.T
+    gain_BB = x_BD @ noise_BD.T
     if cost == "sqeuclidean":
-        return dot_BB
+        return gain_BB
     xx_B, nn_B = inner(x_BD, x_BD), inner(noise_BD, noise_BD)
     center = xp.mean(xx_B) + xp.mean(nn_B)
-    nearer_BB = 2 * dot_BB - (xx_B - xp.mean(xx_B))[:, None] - (nn_B - xp.mean(nn_B))[None, :]
-    distance_BB = xp.sqrt(xp.clip(center - nearer_BB, 0))
-    tiny = xp.finfo(x_BD.dtype).smallest_normal
-    return nearer_BB / (distance_BB + xp.sqrt(center) + tiny)
+    gain_BB *= 2  # in place, where the library can: these are the largest arrays of a call
+    gain_BB -= (xx_B - xp.mean(xx_B))[:, None]
+    gain_BB -= (nn_B - xp.mean(nn_B))[None, :]
+    sum_BB = xp.sqrt(xp.clip(center - gain_BB, 0))
+    sum_BB += xp.sqrt(center) + xp.finfo(x_BD.dtype).smallest_normal
+    gain_BB /= sum_BB
+    return gain_BB
 
 
 def solve(gain_BB: Values, solver: str) -> tuple[Values, float]:
@@ -65,7 +68,7 @@ def solve(gain_BB: Values, solver: str) -> tuple[Values, float]:
 
     Gains that are not finite, or too large to be added, yield the identity and a gap of NaN (the caller's checks say why).
     """
-    if not np.abs(gain_BB).max() <= np.finfo(gain_BB.dtype).max / 16:
+    if not max(gain_BB.max(), -gain_BB.min()) <= np.finfo(gain_BB.dtype).max / 16:
         return np.arange(len(gain_BB)), np.nan
     if solver == "scipy":
         return by_scipy(-gain_BB.astype(np.float64)), 0.0
