@@ -34,12 +34,13 @@ ABSENT = object()
 class Refusal:
     """A kind of error and the words of its sentence; '{name}' stands for the argument, '{row}' for the last row.
 
-    With `looks` only functions that look at the values refuse.
+    With `looks` only functions that look at the values refuse; with `or_right` a backend may find the right value instead.
     """
 
     error: type[Exception]
     words: tuple[str, ...]
     looks: bool = False
+    or_right: bool = False
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,7 @@ REAL = Refusal(TypeError, ("{name} must be a real floating array",))
 NO_DATA = Refusal(ValueError, ("{name} must", "meta"))
 NO_ARRAY = Refusal(TypeError, ("{name} must be an array",))
 NOT_FINITE = Refusal(ValueError, ("{name} must be finite", "row {row}"), looks=True)
-OVERFLOW = Refusal(ValueError, ("{name} ", "finite but", "overflows"), looks=True)
+OVERFLOW = Refusal(ValueError, ("{name} ", "finite but", "overflows"), looks=True, or_right=True)
 NO_INTEGERS = Refusal(TypeError, ("group must be an", "integer"))
 OTHERS, LABELS = ("candidates", "noise"), ("group",)
 

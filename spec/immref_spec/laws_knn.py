@@ -90,7 +90,7 @@ def test_it_matches_brute_force(subject: Subject, dimension: int) -> None:
     x_BD, n_BD, _ = (v[keep] for v in paired(subject, dimension, k))
     brute_BD = brute_force(dimension, k)[keep]
     u_BD = x_BD / bands.norms(x_BD)[:, None]
-    w_BD = across(x_BD)
+    w_BD = across(x_BD, np.eye(dimension)[1])
     views: dict[str, Callable[[Values], Values]] = {
         "<n, u>, the part along x": lambda v_BD: np.sum(v_BD * u_BD, axis=1),
         "<n, w>, a direction across x": lambda v_BD: np.sum(v_BD * w_BD, axis=1),
@@ -109,17 +109,18 @@ def test_the_direction_across_is_uniform(subject: Subject) -> None:
     u_BD = x_BD / bands.norms(x_BD)[:, None]
     along_B = np.sum(n_BD * u_BD, axis=1)
     t_BD = n_BD - along_B[:, None] * u_BD
-    cosine_B = np.sum(t_BD * across(x_BD), axis=1) / bands.norms(t_BD)
-    level_B = stats.beta.cdf((1 + cosine_B) / 2, (dimension - 2) / 2, (dimension - 2) / 2)
-    compare.uniform(level_B, "direction across x")
-    z_B = stats.norm.ppf(level_B)
-    compare.independent(z_B, along_B - along_B.mean(), "direction across x and the part along it")
-    compare.independent(z_B, bands.norms(t_BD) - np.sqrt(dimension), "direction across x and the length across it")
+    for name, axis_D in (("first number", np.eye(dimension)[0]), ("diagonal", np.ones(dimension))):
+        cosine_B = np.sum(t_BD * across(x_BD, axis_D), axis=1) / bands.norms(t_BD)
+        level_B = stats.beta.cdf((1 + cosine_B) / 2, (dimension - 2) / 2, (dimension - 2) / 2)
+        compare.uniform(level_B, f"direction across x, seen from the {name}")
+        z_B = stats.norm.ppf(level_B)
+        compare.independent(z_B, along_B - along_B.mean(), f"direction across x, seen from the {name}, and the part along it")
+        compare.independent(
+            z_B, bands.norms(t_BD) - np.sqrt(dimension), f"direction across x, seen from the {name}, and the length across it"
+        )
 
 
-def across(x_BD: Values) -> Values:
-    """For each image a unit direction orthogonal to it, fixed before any noise is drawn."""
-    rng = np.random.default_rng([x_BD.shape[1], 3])
-    w_BD = rng.standard_normal(x_BD.shape)
-    w_BD -= x_BD * (np.sum(w_BD * x_BD, axis=1) / np.sum(x_BD**2, axis=1))[:, None]
+def across(x_BD: Values, axis_D: Values) -> Values:
+    """For each image the unit direction orthogonal to it that lies nearest to one axis, the same for all images."""
+    w_BD = axis_D - x_BD * (x_BD @ axis_D / np.sum(x_BD**2, axis=1))[:, None]
     return np.asarray(w_BD / bands.norms(w_BD)[:, None])

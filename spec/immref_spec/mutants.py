@@ -126,6 +126,18 @@ def stretch_forgotten(x_BD: Array, g_BD: Array, a_BK: Array, s_BK: Array) -> tup
     return g_BD + u_BD * np.vecdot(noise_BD - g_BD, u_BD)[:, None], *rest
 
 
+def direction_folded(x_BD: Array, g_BD: Array, a_BK: Array, s_BK: Array) -> tuple[Array, ...]:
+    """Takes every number of the part across x as positive, and stretches it to its length again."""
+    noise_BD, *rest = reference.collapse(x_BD, g_BD, a_BK, s_BK)
+    length_B1 = np.linalg.norm(x_BD, axis=1, keepdims=True)
+    u_BD = x_BD / np.where(length_B1 == 0, 1, length_B1)
+    along_BD = u_BD * np.vecdot(noise_BD, u_BD)[:, None]
+    folded_BD = np.abs(noise_BD - along_BD)
+    folded_BD -= u_BD * np.vecdot(folded_BD, u_BD)[:, None]
+    stretch_B1 = np.linalg.norm(noise_BD - along_BD, axis=1, keepdims=True) / np.linalg.norm(folded_BD, axis=1, keepdims=True)
+    return along_BD + stretch_B1 * folded_BD, *rest
+
+
 def zero_image_forgotten(x_BD: Array, g_BD: Array, a_BK: Array, s_BK: Array) -> tuple[Array, ...]:
     """Drops a_j² of the candidates of an image of zeros."""
     return reference.collapse(x_BD, g_BD, np.where(np.any(x_BD, axis=1, keepdims=True), a_BK, 0), s_BK)
@@ -249,6 +261,13 @@ def flat(rng: Any, shape: tuple[int, ...], like: Array) -> Array:
     return rng.uniform(-(3**0.5), 3**0.5, shape).astype(like.dtype)
 
 
+def rows_apart(rng: Any, shape: tuple[int, ...], like: Array) -> Array:
+    """Shifts the noise of every fourth image."""
+    noise = reference.normal(rng, shape, like)
+    noise[::4] += 0.25
+    return noise
+
+
 def same_for_every_image(rng: Any, shape: tuple[int, ...], like: Array) -> Array:
     """Draws the noise of one image for the whole batch."""
     return np.repeat(reference.normal(rng, (1, *shape[1:]), like), shape[0], axis=0)
@@ -294,6 +313,7 @@ MUTANTS: dict[str, Mutant] = {
     "last_scalars_unseen": Mutant({"collapse": last_scalars_unseen}, "laws_knn.test_the_distance_law"),
     "direction_forgotten": Mutant({"collapse": direction_forgotten}, "laws_collapse.test_it_rebuilds_the_winner"),
     "stretch_forgotten": Mutant({"collapse": stretch_forgotten}, "laws_collapse.test_it_rebuilds_the_winner"),
+    "direction_folded": Mutant({"collapse": direction_folded}, "laws_knn.test_the_direction_across_is_uniform"),
     "zero_image_forgotten": Mutant({"collapse": zero_image_forgotten}, "laws_collapse.test_it_agrees_with_the_formula"),
     "image_in_place": Mutant({"collapse": image_in_place}, "laws_contract.test_inputs_are_left_alone"),
     "before_after_swapped": Mutant({"collapse": before_after_swapped}, "laws_pair.test_before_and_after_are_mean_distances"),
@@ -315,6 +335,7 @@ MUTANTS: dict[str, Mutant] = {
     "stream_restarts": Mutant({"normal": stream_restarts}, "laws_draws.test_a_generator_moves_on"),
     "too_wide": Mutant({"normal": too_wide}, "laws_draws.test_normal_is_standard_normal"),
     "flat": Mutant({"normal": flat}, "laws_draws.test_normal_is_standard_normal"),
+    "rows_apart": Mutant({"normal": rows_apart}, "laws_miscibility.test_vanilla_noise_does_not_tell_the_label"),
     "same_for_every_image": Mutant({"normal": same_for_every_image}, "laws_knn.test_the_distance_law"),
     "wider_dtype": Mutant({"normal": wider_dtype}, "laws_contract.test_primitives_return_what_the_protocol_says"),
     "one_degree_too_many": Mutant({"radial": one_degree_too_many}, "laws_draws.test_radial_follows_its_laws"),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from immref import collapsed, grouping
 
@@ -77,6 +77,16 @@ def scaled_twice(x: Array, factor: float) -> Array:
     return x * factor * factor
 
 
+def copied_at_one(x: Array, factor: float) -> Array:
+    """Copies the images for a factor of 1."""
+    return x * factor
+
+
+def drawn_wide(rng: Any, shape: tuple[int, ...], like: Array) -> Array:
+    """Draws the reference's noise in float64 and rounds it."""
+    return array_namespace(like).asarray(rng.standard_normal(shape), dtype=like.dtype, device=device(like))
+
+
 def on_the_host(rng: Any, shape: tuple[int, ...], like: Array) -> Array:
     """Leaves the noise on the host instead of moving it to the device of x."""
     return array_namespace(like).asarray(rng.standard_normal(shape), dtype=like.dtype)
@@ -113,7 +123,12 @@ AROUND: dict[str, Around] = {
         "immref._checks.check_finite", values_unchecked, "reference", "laws_contract.test_values_that_are_not_finite_are_loud"
     ),
     "half_left_narrow": Around("immref.api._flat", half_left_narrow, "reference", "laws_nearest.test_knn_returns_the_winner"),
+    "bfloat16_left_narrow": Around("immref.api._flat", half_left_narrow, "torch", "laws_torch.test_bfloat16_is_float32_rounded"),
     "scaled_twice": Around("immref.api.scale", scaled_twice, "reference", "laws_pair.test_pair_is_its_method"),
+    "copied_at_one": Around("immref.scale", copied_at_one, "reference", "laws_pair.test_scale_multiplies"),
+    "drawn_wide": Around(
+        "immref.reference.normal", drawn_wide, "reference", "laws_draws.test_the_reference_draws_the_same_on_every_library"
+    ),
     "on_the_host": Around("immref.reference.normal", on_the_host, "strict", "laws_contract.test_noise_is_like_the_image"),
     "autocast_on": Around("immref.dispatch.plain_arithmetic", autocast_on, "torch", "laws_torch.test_autocast_changes_nothing"),
     "gradients_on": Around("immref.dispatch.plain_arithmetic", gradients_on, "torch", "laws_torch.test_noise_carries_no_gradient"),
