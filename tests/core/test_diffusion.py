@@ -192,7 +192,7 @@ def test_the_levels_double_eight_times(step, levels):
         (lambda: schedules.ddim_steps(1000, 50, "trailing", 1), ValueError, "steps_offset must be 0 for spacing 'trailing', got 1"),
         (lambda: schedules.ddim_steps(1000, 1000, steps_offset=1), ValueError, "steps_offset must leave the first step below"),
         (lambda: schedules.ddim_steps(1000, 1, "linspace"), ValueError, "holds both ends.* must be an integer ≥ 2, got 1"),
-        (lambda: schedules.euler_times(0), ValueError, "steps must be an integer ≥ 1, got 0"),
+        (lambda: schedules.euler_times(-1), ValueError, "steps must be an integer ≥ 1, got -1"),
         (lambda: schedules.karras_sigmas(1), ValueError, "levels must be an integer ≥ 2, got 1"),
         (lambda: schedules.karras_sigmas(10, 80.0, 0.002), ValueError, "sigma_max must be > sigma_min"),
         (lambda: schedules.karras_sigmas(10, 0.0), ValueError, "sigma_min must be finite and > 0"),
