@@ -83,7 +83,7 @@ def check_int(value: Any, name: str, low: int, high: int | None = None) -> int:
 
 def whole(value: Any) -> int | None:
     """`value` as an int where it is a whole number of Python, NumPy or an array library (0-d), but no bool; else None."""
-    if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
+    if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")) or getattr(value, "ndim", 0) != 0:
         return None
     try:
         return operator.index(value)

@@ -47,7 +47,7 @@ def vanilla(x: Array, *, rng: Any = None, backend: Any = None) -> Array:
     >>> immref.vanilla(np.zeros((2, 3, 8, 8), dtype=np.float32), rng=0).shape
     (2, 3, 8, 8)
     """
-    return _on_backend(lambda chosen, x_BD: (_draw(chosen, x_BD, rng)[0],), backend, x)[0]
+    return _on_backend(lambda chosen, x_BD, **_: (_draw(chosen, x_BD, rng)[0],), backend, x)[0]
 
 
 @uncompiled
@@ -69,8 +69,8 @@ def knn(
     Parameters
     ----------
     x : real floating array (B, ...)
-        Finite; checked on the CPU. On an accelerator nothing waits: a non-finite row has a NaN distance
-        in `pair`'s `after`, and its noise is NaN where D ≥ 64.
+        Finite; checked on the CPU. On an accelerator nothing waits: a row that is not finite has a distance in
+        `pair`'s `after` that is not either.
     k : int ≥ 1
         Candidates per image. The paper's best: 4 or 8 at 3×32×32, 64 for 4×32×32 latents (Table 4).
     candidates : array (B, k, ...), optional
@@ -223,11 +223,12 @@ def _on_backend(compute: Callable[..., tuple[Array, ...]], backend: Any, *arrays
     chosen = dispatch.choose(x, backend).backend
     carried = dispatch.carry_in(chosen, *arrays)
     with dispatch.plain_arithmetic(carried[0]):
-        noise_BD, *rest = compute(chosen, *(_flat(array, 1 + array.ndim - x.ndim) for array in carried))
+        away = carried[0] is not x  # NumPy's arrays come back to the host anyway, so there is nothing to be gained by not waiting
+        noise_BD, *rest = compute(chosen, *(_flat(array, 1 + array.ndim - x.ndim) for array in carried), wait=away)
         xp = array_namespace(noise_BD)
         noise = xp.astype(xp.reshape(noise_BD, tuple(x.shape)), carried[0].dtype, copy=False)
     results = (noise, *rest)
-    return results if carried[0] is x else tuple(v if isinstance(v, float) else chosen.asnumpy(v) for v in results)
+    return results if not away else tuple(v if isinstance(v, float) else chosen.asnumpy(v) for v in results)
 
 
 def _flat(array: Array, batch_axes: int) -> Array:
@@ -243,42 +244,42 @@ def _draw(chosen: Backend, x_BD: Array, rng: Any) -> tuple[Array, Any]:
     return chosen.normal(generator, tuple(x_BD.shape), x_BD), generator
 
 
-def _knn(chosen: Backend, x_BD: Array, *, pairing: Pairing, rng: Any) -> tuple[Array, ...]:
+def _knn(chosen: Backend, x_BD: Array, *, pairing: Pairing, rng: Any, wait: bool) -> tuple[Array, ...]:
     """The nearest of k noises drawn for each image: collapsed, or literally where D is tiny."""
     xp = array_namespace(x_BD)
     (count, dimension), more = x_BD.shape, pairing.k - 1
     g_BD, generator = _draw(chosen, x_BD, rng)
     if not more:
         distance_B = distances(x_BD, g_BD)
-        _checks.check_finite(distance_B, x_BD, g_BD, "noise")
+        _checks.check_finite(distance_B, x_BD, g_BD, "noise", wait=wait)
         return g_BD, xp.zeros(count, dtype=_checks.widest(x_BD, "signed integer"), device=device(x_BD)), distance_B, distance_B
     if pairing.score == "dot":
         noise_BD, index_B, before_B, after_B = collapse_dot(x_BD, g_BD, chosen.normal(generator, (count, more), x_BD))
     elif dimension < SMALLEST_DIMENSION:
         more_BKD = chosen.normal(generator, (count, more, dimension), x_BD)
-        return _nearest(chosen, x_BD, xp.concat([g_BD[:, None, :], more_BKD], axis=1), score="l2")
+        return _nearest(chosen, x_BD, xp.concat([g_BD[:, None, :], more_BKD], axis=1), score="l2", wait=wait)
     else:
         noise_BD, index_B, before_B, after_B = chosen.collapse(x_BD, g_BD, *chosen.radial(generator, dimension - 1, (count, more), x_BD))
-    _checks.check_finite(before_B, x_BD, g_BD, "noise")
+    _checks.check_finite(before_B, x_BD, g_BD, "noise", wait=wait)
     return noise_BD, index_B, before_B, after_B
 
 
-def _nearest(chosen: Backend, x_BD: Array, noise_BKD: Array, *, score: str) -> tuple[Array, ...]:
+def _nearest(chosen: Backend, x_BD: Array, noise_BKD: Array, *, score: str, wait: bool) -> tuple[Array, ...]:
     """Algorithm 1, line 2, among the noises given."""
     xp = array_namespace(x_BD)
     index_B, before_B, after_B = chosen.nearest_candidate(x_BD, noise_BKD, score)
-    _checks.check_finite(after_B, x_BD, noise_BKD, "candidates")
+    _checks.check_finite(after_B, x_BD, noise_BKD, "candidates", wait=wait)
     flat_ND = xp.reshape(noise_BKD, (-1, noise_BKD.shape[2]))
     rows_B = index_B + noise_BKD.shape[1] * xp.arange(x_BD.shape[0], dtype=index_B.dtype, device=device(x_BD))
     return xp.take(flat_ND, rows_B, axis=0), index_B, before_B, after_B
 
 
-def _assign(chosen: Backend, x_BD: Array, *, pairing: Pairing, labels_B: Any, rng: Any) -> tuple[Array, ...]:
+def _assign(chosen: Backend, x_BD: Array, *, pairing: Pairing, labels_B: Any, rng: Any, **_: bool) -> tuple[Array, ...]:
     """Fresh noises, permuted towards the images."""
     return _permute(chosen, x_BD, _draw(chosen, x_BD, rng)[0], pairing=pairing, labels_B=labels_B)
 
 
-def _permute(chosen: Backend, x_BD: Array, noise_BD: Array, *, pairing: Pairing, labels_B: Any) -> tuple[Array, ...]:
+def _permute(chosen: Backend, x_BD: Array, noise_BD: Array, *, pairing: Pairing, labels_B: Any, **_: bool) -> tuple[Array, ...]:
     """The noises given, permuted towards the images; the solve waits for the device, so the check costs no extra wait."""
     solve = chosen.assign_batch if labels_B is None else partial(assign_within, chosen, labels_B=labels_B)
     index_B, before_B, after_B, gap = solve(x_BD, noise_BD, pairing.cost, pairing.solver)

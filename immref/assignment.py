@@ -93,9 +93,10 @@ def finish(gain_BB: Array, taken_B: Array, owner_B: Array, price_B: Array, solve
 def certified_gap(gain_BB: Array, order_B: Array, price_B: Array) -> float:
     """The share of the gain over the mean permutation that may be missing: (dual - primal) / (dual - mean), by weak duality."""
     xp = array_namespace(gain_BB)
-    dual = float(xp.sum(xp.max(gain_BB - price_B, axis=1), dtype=xp.float64) + xp.sum(price_B, dtype=xp.float64))
-    primal = float(xp.sum(xp.take_along_axis(gain_BB, order_B[:, None], axis=1), dtype=xp.float64))
-    room = dual - float(xp.sum(xp.mean(gain_BB, axis=1), dtype=xp.float64))
+    best_B, taken_B1 = xp.max(gain_BB - price_B, axis=1), xp.take_along_axis(gain_BB, order_B[:, None], axis=1)
+    dual, price, primal, mean = (float(np.sum(to_host(v), dtype=np.float64)) for v in (best_B, price_B, taken_B1, xp.mean(gain_BB, axis=1)))
+    dual += price
+    room = dual - mean
     return min(max((dual - primal) / room, 0.0), 1.0) if room > 0 else 0.0
 
 
@@ -134,6 +135,8 @@ def to_host(array: Array) -> Values:
     """The values as a NumPy array: the only way from a device to the host in the reference."""
     if isinstance(array, np.ndarray | np.generic):
         return np.asarray(array)
+    if str(array.dtype).endswith("bfloat16"):  # which NumPy does not know
+        array = array_namespace(array).astype(array, array_namespace(array).float32)
     if hasattr(array, "detach"):  # torch: older versions do not take DLPack's device
         return np.asarray(array.detach().cpu())
     return np.from_dlpack(array, device="cpu")

@@ -15,7 +15,7 @@ import numpy as np
 Values = np.ndarray[Any, Any]
 
 START = 1.25  # standard deviations above a column's mean gain at which its price starts: near where prices of image data end
-PHASES = ((0.02, 0.02), (0.005, 0.01))  # eps as a share of the mean room to gain; the share of rows left over
+PHASES = ((0.02, 0.02), (0.005, 0.01))  # eps as a share of the room to gain, a row and at most; the share of rows left over
 LEFT = PHASES[-1][1]
 MOST_BIDS = 40  # a row and phase
 
@@ -35,7 +35,7 @@ def run(gain_BB: Values) -> tuple[Values, Values, Values]:
     price_B : array (B,)
     """
     price_B = first_prices(gain_BB)
-    room = np.mean(gain_BB.max(axis=1) - gain_BB.mean(axis=1))
+    room = (gain_BB - price_B).max(axis=1).mean() + price_B.mean() - gain_BB.mean()  # whatever the columns' own means are
     for eps, left in PHASES:
         taken_B, owner_B = phase(gain_BB, price_B, gain_BB.dtype.type(eps * room), left)
     return taken_B, owner_B, price_B

@@ -7,6 +7,7 @@ Coefficients are arrays (B,) in the dtype and on the device of the images, or Py
 Shape suffix: B images.
 """
 
+import numbers
 from typing import Any
 
 from immref._checks import Array, check_choice
@@ -18,8 +19,8 @@ PREDICTIONS = ("epsilon", "sample", "v_prediction", "velocity")  # diffusers' na
 
 def per_sample(coefficient_B: Coefficient, like: Array) -> Any:
     """A coefficient per sample (B,), shaped to multiply `like` (B, ...); a float stays a float, of no dtype."""
-    if isinstance(coefficient_B, float | int):
-        return float(coefficient_B)  # NumPy's float64 is a float that would widen float32
+    if isinstance(coefficient_B, numbers.Real):
+        return float(coefficient_B)  # NumPy's float64 is a number that would widen float32
     return coefficient_B[(slice(None), *(None,) * (like.ndim - 1))]
 
 
@@ -54,7 +55,7 @@ def velocity(x: Array, noise: Array) -> Array:
 
 def velocity_from_data(x_t: Array, x: Array, t: float) -> Array:
     """The velocity at x_t that leads to the image `x`: (x - x_t) / (1 - t), for t < 1."""
-    return (x - x_t) / (1 - t)
+    return (x - x_t) / float(1 - t)
 
 
 def target(prediction: str, x: Array, noise: Array, a_B: Coefficient, b_B: Coefficient) -> Array:

@@ -67,7 +67,7 @@ class Backend(Protocol):
         """index_B, before_B, after_B; see `immref.pairing`."""
 
     def collapse(self, x_BD: Array, g_BD: Array, a_BK: Array, s_BK: Array) -> tuple[Array, Array, Array, Array]:
-        """noise_BD, index_B, before_B, after_B; see `immref.collapsed`."""
+        """noise_BD, index_B, before_B, after_B; g_BD is handed over and may become the noise; see `immref.collapsed`."""
 
     def assign_batch(self, x_BD: Array, noise_BD: Array, cost: str, solver: str) -> tuple[Array, Array, Array, float]:
         """index_B, before_B, after_B, gap; see `immref.assignment`."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
 from scipy.linalg import eigh, eigvalsh
 
 from immref import theory
@@ -27,8 +26,7 @@ def distance_drop(before: Any, after: Any) -> float:
 
 def mean_square(noise: Any) -> float:
     """E n² per coordinate of an array of any library: 1 for standard normal noise, less where pairing prefers short noise."""
-    xp = array_namespace(noise)
-    return float(xp.mean(noise**2))
+    return float(np.mean(np.square(to_host(noise), dtype=np.float64)))
 
 
 def cluster_distance(noise_IND: Array) -> float:
@@ -220,7 +218,7 @@ def _check_finite(values: FloatArray, name: str) -> None:
 
 def _moments(features_ND: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Mean and (unbiased) covariance of N feature vectors, N ≥ 2."""
-    features_ND = np.asarray(features_ND, dtype=np.float64)
+    features_ND = np.asarray(to_host(features_ND), dtype=np.float64)
     if features_ND.ndim != 2 or features_ND.shape[0] < 2:
         raise ValueError(f"features must have shape (N ≥ 2, D), got {features_ND.shape}")
     _check_finite(features_ND, "features")

@@ -60,7 +60,7 @@ class Seed:
 
 def generator(rng: Any, like: Array) -> np.random.Generator:
     """The NumPy generator that `rng` stands for: None, an int, a Seed, a generator of NumPy, torch or CuPy, or a JAX key."""
-    if is_jax_array(rng):
+    if is_jax_array(rng) and (rng.ndim or jax_key(rng)):
         return Seed(_word_from_jax(rng)).generator()
     if isinstance(rng, np.random.Generator):
         return rng
@@ -110,10 +110,17 @@ def _word_from_cupy(rng: Any) -> int:
     return int(cupy.random.randint(0, 2**63 - 1) if rng is None else rng.integers(0, 2**63 - 1))
 
 
+def jax_key(array: Any) -> bool:
+    """Whether a JAX array holds typed keys, which are 0-d each."""
+    import jax
+
+    return bool(jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key))
+
+
 def _word_from_jax(key: Any) -> int:
     import jax
 
-    wanted = 0 if jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key) else 1  # axes of one typed key, of one raw key
+    wanted = 0 if jax_key(key) else 1  # axes of one typed key, of one raw key
     if key.ndim != wanted or (wanted == 1 and key.dtype != "uint32"):
         raise TypeError(f"rng must be one JAX key, got a JAX array {key.dtype} {key.shape}")
     low, high = (int(word) for word in jax.random.bits(key, (2,), "uint32"))

@@ -11,7 +11,7 @@ from immref._checks import Array, check_images, check_scale, widest
 
 def inner(first_BD: Array, second_BD: Array) -> Array:
     """<first, second> of each row, shape (B,)."""
-    if is_torch_array(first_BD):  # whose namespace has a vecdot of batched products, several times slower
+    if is_torch_array(first_BD):  # the vecdot of torch's array-API namespace was several times slower than this
         return (first_BD * second_BD).sum(dim=-1)
     return array_namespace(first_BD).vecdot(first_BD, second_BD)
 
@@ -49,7 +49,7 @@ def nearest_candidate(x_BD: Array, noise_BKD: Array, score: str) -> tuple[Array,
         chosen_B = xp.where(better_B, candidate, chosen_B)
         least_B = xp.where(better_B, score_B, least_B)
         after_B = xp.where(better_B, distance_B, after_B)
-    return chosen_B, before_B, after_B
+    return chosen_B, before_B, xp.where(xp.isnan(least_B), least_B, after_B)
 
 
 def scale(x: Array, factor: float) -> Array:

@@ -12,7 +12,7 @@ MOST_ROUNDS = 512  # a phase; where rows want the same, the exact solver goes on
 def run(gain_BB: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As the reference's; of equal bids the last row's wins."""
     price_B = gain_BB.mean(dim=0) + START * (gain_BB - gain_BB.mean(dim=1, keepdim=True)).std(dim=0, correction=0)
-    room = (gain_BB.amax(dim=1) - gain_BB.mean(dim=1)).mean()
+    room = (gain_BB - price_B).amax(dim=1).mean() + price_B.mean() - gain_BB.mean()
     for eps, left in PHASES:
         taken_B, owner_B = phase(gain_BB, price_B, eps * room, left)
     return taken_B, owner_B, price_B
@@ -33,7 +33,7 @@ def phase(gain_BB: Tensor, price_B: Tensor, eps: Tensor, left: float) -> tuple[T
 
 def bid(gain_BB: Tensor, price_B: Tensor, eps: Tensor, taken_S: Tensor, owner_B: Tensor) -> None:
     """One round, in place: rows without a column bid, columns go to the highest bid, their former rows are free."""
-    rows_B = torch.arange(len(price_B), device=price_B.device)
+    place_B = torch.arange(len(price_B), device=price_B.device)  # of a row, or of a column
     free_B = taken_S[:-1] < 0
     value_BB = gain_BB - price_B
     top_B1, best_B1 = value_BB.max(dim=1, keepdim=True)
@@ -41,11 +41,11 @@ def bid(gain_BB: Tensor, price_B: Tensor, eps: Tensor, taken_S: Tensor, owner_B:
     best_B = best_B1[:, 0]
     offer_B = torch.where(free_B, price_B[best_B] + (top_B1[:, 0] - second_B) + eps, -torch.inf)
     highest_B = torch.full_like(price_B, -torch.inf).scatter_reduce_(0, best_B, offer_B, "amax")
-    winning_B = torch.where(free_B & (offer_B == highest_B[best_B]), rows_B, -1)
+    winning_B = torch.where(free_B & (offer_B == highest_B[best_B]), place_B, -1)
     winner_B = torch.full_like(owner_B, -1).scatter_reduce_(0, best_B, winning_B, "amax")
     sold_B = winner_B >= 0
     nowhere = len(price_B)
     taken_S[torch.where(sold_B & (owner_B >= 0), owner_B, nowhere)] = -1
-    taken_S[torch.where(sold_B, winner_B, nowhere)] = rows_B
+    taken_S[torch.where(sold_B, winner_B, nowhere)] = place_B
     owner_B.copy_(torch.where(sold_B, winner_B, owner_B))
     price_B.copy_(torch.where(sold_B, highest_B, price_B))

@@ -4,11 +4,22 @@ import torch
 from torch import Tensor
 from torch.linalg import vecdot, vector_norm
 
+PIECE = 2**18  # numbers whose products are held at a time on the CPU
+
+
+def inner(x_BD: Tensor, g_BD: Tensor) -> Tensor:
+    """<x, g> of each row; torch's vecdot holds all products, so on the CPU it gets a few rows at a time."""
+    if x_BD.device.type != "cpu":
+        products_B: Tensor = vecdot(x_BD, g_BD)
+        return products_B
+    rows = max(1, PIECE // x_BD.shape[1])
+    return torch.cat([vecdot(x_RD, g_RD) for x_RD, g_RD in zip(x_BD.split(rows), g_BD.split(rows), strict=True)])
+
 
 def collapse(x_BD: Tensor, g_BD: Tensor, a_BK: Tensor, s_BK: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As the reference; nothing of the size of the noise is allocated."""
+    """As the reference; on the CPU nothing of the size of the noise is allocated."""
     real = a_BK.dtype
-    norm_B, length_B, xg_B = (v.to(real) for v in (vector_norm(x_BD, dim=1), vector_norm(g_BD, dim=1), vecdot(x_BD, g_BD)))
+    norm_B, length_B, xg_B = (v.to(real) for v in (vector_norm(x_BD, dim=1), vector_norm(g_BD, dim=1), inner(x_BD, g_BD)))
     gg_B = length_B.square()
     null_B = norm_B == 0
     safe_B = norm_B + null_B

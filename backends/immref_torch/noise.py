@@ -42,7 +42,7 @@ def normal(rng: torch.Generator | None, shape: tuple[int, ...], like: Tensor) ->
 def radial(rng: torch.Generator | None, df: int, shape: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
     """From normals in the dtype of `like`, as its noise; for float64 on the CPU the reference's draw, keyed by one word of `rng`."""
     if like.device.type == "cpu" and like.dtype == torch.float64:
-        word = torch.randint(2**63 - 1, (), generator=rng)
+        word = torch.randint(2**63 - 1, (), generator=rng, device=like.device)
         along, across = reference.radial(Seed(int(word)).generator(), df, shape, like)
         return along, across
     wide = torch.float32 if like.device.type == "mps" else torch.float64
@@ -53,7 +53,7 @@ def radial(rng: torch.Generator | None, df: int, shape: tuple[int, ...], like: T
 def chi2(rng: torch.Generator | None, df: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
     """chi2(df) by Marsaglia and Tsang (2000): of its two tests the cheap one settles nearly all; refused draws are drawn again."""
     d, count = df / 2 - 1 / 3, math.prod(shape)
-    z, u = torch.randn(count, generator=rng, dtype=like.dtype), torch.rand(count, generator=rng, dtype=like.dtype)
+    z, u = (draw(count, generator=rng, dtype=like.dtype, device=like.device) for draw in (torch.randn, torch.rand))
     v = z.double().mul_((9 * d) ** -0.5).add_(1).pow_(3)
     (unsure,) = (u >= z.square().square_().mul_(-0.0331).add_(1)).nonzero(as_tuple=True)
     refused = unsure[~accepted(z[unsure].double(), v[unsure], -torch.log(u[unsure].double()), d)]

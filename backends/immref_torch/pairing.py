@@ -19,4 +19,4 @@ def nearest_candidate(x_BD: Tensor, noise_BKD: Tensor, score: str) -> tuple[Tens
         chosen_B = torch.where(better_B, candidate, chosen_B)
         least_B = torch.where(better_B, score_B, least_B)
         after_B = torch.where(better_B, distance_B, after_B)
-    return chosen_B, before_B, after_B
+    return chosen_B, before_B, torch.where(least_B.isnan(), least_B, after_B)

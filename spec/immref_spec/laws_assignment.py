@@ -12,7 +12,9 @@ from immref_spec.strategies import POOLS, Case, Values, cases, examples
 from immref_spec.subjects import Subject
 
 POOLED = cases(POOLS)
-LARGE = cases(((SMALL + 44, 40), (SMALL + 44, 3, 4, 6)), kinds=("normal", "duplicates", "equal"))  # an auction comes first
+LARGE = cases(
+    ((SMALL + 44, 40), (SMALL + 44, 3, 4, 6), (SMALL + 1, 1)), ("normal", "near duplicates", "duplicates", "equal")
+)  # an auction first
 COST, SOLVER = st.sampled_from(COSTS), st.sampled_from(SOLVERS)
 
 
@@ -56,15 +58,15 @@ def test_large_batches_are_exact_too(subject: Subject, case: Case, cost: str) ->
 @examples(6)
 @given(case=LARGE, cost=COST)
 def test_a_certified_gap_is_true_and_small(subject: Subject, case: Case, cost: str) -> None:
-    """'auction': gap = (dual - primal)/(dual - mean) with the optimum ≤ dual; on images that differ it is at most 2 %."""
+    """'auction': gap = (dual - primal)/(dual - mean) with the optimum ≤ dual; on images that are not all one it is at most 2 %."""
     index_B, _, _, gap = assign(subject, case.images("float32"), case.noises("float32"), cost, "auction")
     compare.same(sorted(index_B.tolist()), list(range(case.shape[0])), f"index of auction, sorted, for {case}")
     compare.holds(isinstance(gap, float) and 0 <= gap <= 1, f"gap must be a float in [0, 1], got {gap!r}")
     total, least, band = totals(case, "float32", cost, index_B)
     mean = oracles.costs(case.rows(case.images("float32")), case.rows(case.noises("float32")), cost).mean() * case.shape[0]
     compare.at_most((1 - gap) * (mean - least), mean - total, band, f"(1 - gap) × the possible gain, over the gain, {cost} for {case}")
-    if case.kind == "normal":
-        compare.holds(gap <= 0.02, f"gap must be ≤ 0.02 on images that differ, got {gap:.4g} for {case}")
+    if case.kind != "equal":
+        compare.holds(gap <= 0.02, f"gap must be ≤ 0.02 on images that are not all one, got {gap:.4g} for {case}")
 
 
 def totals(case: Case, dtype: str, cost: str, index_B: Values) -> tuple[Values, Values, bands.Band]:
@@ -80,7 +82,7 @@ def totals(case: Case, dtype: str, cost: str, index_B: Values) -> tuple[Values, 
 @examples(30)
 @given(case=cases(((2, 3), (6, 5), (40, 3), (33, 64))), cost=COST)
 def test_labels_keep_their_noises(subject: Subject, case: Case, cost: str) -> None:
-    """With `group` noises move only within a label, and there they are assigned as that label's images alone would be."""
+    """With `group` noises move only within a label, and there the total cost is the least."""
     labels_B = np.random.default_rng(case.seed).permutation(np.arange(case.shape[0], dtype=np.int32) % 3) - 1
     for dtype in subject.dtypes:
         x, noise = case.images(dtype), case.noises(dtype)
@@ -88,8 +90,16 @@ def test_labels_keep_their_noises(subject: Subject, case: Case, cost: str) -> No
         permuted = subject.asnumpy(immref.linear_assignment(images, noises, cost=cost, group=labels, backend=subject.backend))  # type: ignore[arg-type]
         for label in np.unique(labels_B):
             rows = labels_B == label
-            alone = immref.linear_assignment(subject.asarray(x[rows]), subject.asarray(noise[rows]), cost=cost, backend=subject.backend)  # type: ignore[arg-type]
-            compare.same_bits(permuted[rows], subject.asnumpy(alone), f"noises of label {label} for {case} in {dtype}")
+            what = f"label {label} for {case} in {dtype}"
+            compare.same(sorted(map(bytes, permuted[rows])), sorted(map(bytes, noise[rows])), f"the noises, as a set, of {what}")
+            x_GD, used_GD, noise_GD = (v[rows].reshape(rows.sum(), -1).astype(np.float64) for v in (x, permuted, noise))
+            cost_GG, error_GG = oracles.costs(x_GD, noise_GD, cost), bands.assignment(x_GD, noise_GD, cost, dtype)
+            best_G, rows_G = oracles.best_permutation(cost_GG), np.arange(rows.sum())
+            total = np.diag(oracles.costs(x_GD, used_GD, cost)).sum()
+            width = np.diag(bands.assignment(x_GD, used_GD, cost, dtype)).sum() + error_GG[rows_G, best_G].sum()
+            compare.at_most(
+                total, cost_GG[rows_G, best_G].sum(), bands.Band(width, "the entries' rounding"), f"total {cost} cost of {what}"
+            )
 
 
 @examples(40)

@@ -41,6 +41,8 @@ class Case:
         rows = np.arange(self.shape[0])
         if self.kind in ("duplicates", "equal"):
             x = x[rows // 2 if self.kind == "duplicates" else rows * 0]
+        if self.kind == "near duplicates":
+            x = np.asarray(x[rows * 0] + 0.02 * x)
         if self.kind == "zero rows":
             x[::2] = 0
         return np.asarray(x * (100 if self.kind == "large" else 1), dtype=dtype)

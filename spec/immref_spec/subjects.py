@@ -67,10 +67,18 @@ def jax() -> Subject:
     return _subject("jax", reference, xp.asarray, to_host)
 
 
+def tensors() -> Subject:
+    """The reference on torch tensors, as IMMREF_BACKEND=reference runs it; on IMMREF_DEVICE."""
+    import torch
+
+    return _subject("torch-reference", reference, lambda values: torch.tensor(values, device=dispatch.asked_device() or "cpu"), to_host)
+
+
 ARRAYS: dict[str, tuple[Callable[[], Subject], str]] = {
     "strict": (lambda: strict("strict", "device1"), "array-api-strict"),
     "strict-no-float64": (lambda: strict("strict-no-float64", "no_float64"), "array-api-strict>=2.6"),
     "jax": (jax, "jax"),
+    "torch-reference": (tensors, "torch"),
 }  # the reference on another library's arrays: how to make the subject, and what to install
 
 

@@ -24,7 +24,9 @@ def verdict(law, subject="reference"):
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_law_named_rejects_the_mutant_and_passes_the_reference(name):
     mutant = MUTANTS[name]
-    assert judge(mutant.law, subjects.of(mutant.backend())) is not None, f"{mutant.law} lets pass a backend that: {mutant.story}"
+    sentence = judge(mutant.law, subjects.of(mutant.backend()))
+    assert sentence is not None, f"{mutant.law} lets pass a backend that: {mutant.story}"
+    assert not sentence.startswith("raised"), "a mutant must be wrong, not broken"
     assert verdict(mutant.law) is None
 
 

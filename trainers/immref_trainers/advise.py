@@ -133,8 +133,9 @@ def load(settings: Settings) -> Collection:
         collection = Collection(x, None, len(x), (), "from 0 … 255 to [-1, 1]")
     else:
         collection = folder.load(Path(settings.data), settings.sample, settings.image_size)
-    if len(collection.x) < min(settings.batch_size):
-        raise ValueError(f"data must hold at least {min(settings.batch_size)} images, the smallest batch_size, got {len(collection.x)}")
+    looked_at = min(len(collection.x), settings.sample)
+    if looked_at < min(settings.batch_size):
+        raise ValueError(f"data, and sample, must be at least {min(settings.batch_size)} images, the smallest batch_size, got {looked_at}")
     x, labels = collection.x[: settings.sample], None if collection.label is None else collection.label[: settings.sample]
     scaling = collection.scaling
     if settings.pixel_std is not None:
