@@ -1,5 +1,6 @@
 """What the trainers' tests share: the CPU, the digits, and a run small enough for seconds."""
 
+import datasets
 import pytest
 import torch
 from accelerate import Accelerator
@@ -41,3 +42,13 @@ def tiny():
         train_batch_size=64,
         max_train_steps=12,
     )
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """Nothing is kept outside the test's folder, announced to a server or drawn as a bar."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+    monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False)
+    datasets.disable_progress_bars()
+    yield
+    datasets.enable_progress_bars()

@@ -328,9 +328,8 @@ def test_without_a_command_the_usage_is_shown(monkeypatch, capsys, argv, code):
 def test_a_recipe_s_help_lists_every_setting(monkeypatch, capsys):
     assert command(monkeypatch, "train", "digits-flow", "--help") == 0
     shown = capsys.readouterr().out
-    names = [
-        name for name in vars(config.Run(recipe="digits-flow")) if name not in ("data", "network", "pairing", "optimizer", "evaluation")
-    ]
+    groups = ("data", "network", "objective", "pairing", "optimizer", "sampler", "evaluation")
+    names = [name for name in vars(config.Run(recipe="digits-flow")) if name not in groups]
     assert all(f"--{name.replace('_', '-')} " in shown for name in (*names, "pairing.k", "backend", "device", "output-dir"))
 
 

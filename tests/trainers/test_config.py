@@ -7,9 +7,10 @@ import pytest
 
 from immref import KNN, ImageScaling, LinearAssignment, Pairing, Vanilla
 from immref_trainers import recipes
-from immref_trainers.config import Data, Evaluation, Optimizer, Run, UNet, from_json, load_run, parse_pairing, to_json
+from immref_trainers.config import Data, Evaluation, Objective, Optimizer, Run, Sampler, UNet, from_json, load_run, parse_pairing, to_json
 
 RUN = Run(recipe="digits-flow")
+DDIM = {"objective": Objective("ddpm", "epsilon"), "sampler": Sampler("ddim")}
 PAIRINGS = (Vanilla(), KNN(k=4), KNN(k=64, score="dot", scale=1.5), LinearAssignment("sqeuclidean", within="label"), ImageScaling(2.0))
 
 
@@ -61,6 +62,11 @@ def altered(**changes):
         (altered(pairing__method="knm"), "run.pairing.method must be one of 'vanilla', 'knn', 'linear_assignment', got 'knm'; .*'knn'"),
         (altered(pairing__k=4), "k=4 needs method 'knn', got 'vanilla'"),
         (altered(pairing__scale=float("nan")), "scale must be finite and > 0, got nan"),
+        (altered(objective="flow"), "run.objective must be an object, got 'flow'"),
+        (altered(objective__prediction="epsilom"), "run.objective.prediction must be one of .*, got 'epsilom'; did you mean 'epsilon'"),
+        (altered(objective__prediction="epsilon"), "objective.prediction must be velocity for flow, got 'epsilon'"),
+        (altered(sampler__spacing="leading"), "run.sampler has an unknown key 'spacing'; known: method, timestep_spacing, clip_sample"),
+        (altered(sampler__clip_sample=1), "run.sampler.clip_sample must be a bool, got 1"),
         ("[]", r"run must be an object, got \[\]"),
         ("{", "Expecting property name"),
     ],
@@ -97,11 +103,56 @@ def end(*at_steps, **others):
         ({"optimizer": lambda: Optimizer(ema_decay=1.0)}, r"ema_decay must be in \[0, 1\), got 1.0"),
         ({"network": lambda: UNet(norm_num_groups=5)}, r"norm_num_groups must divide each of \(16, 32\), got 5"),
         ({"data": lambda: Data(pixel_std=float("inf"))}, "pixel_std must be finite and > 0, got inf"),
+        (
+            {"objective": lambda: Objective("ddpm")},
+            "objective.prediction must be epsilon or v_prediction or sample for ddpm, got 'velocity'",
+        ),
+        (
+            {"objective": lambda: Objective(num_train_timesteps=500)},
+            "objective.num_train_timesteps=500 needs objective.method 'ddpm'",
+        ),
+        ({"objective": lambda: Objective(beta_end=0.5)}, "objective.beta_end=0.5 needs objective.method 'ddpm'"),
+        (
+            {"objective": lambda: Objective("ddpm", "sample", beta_schedule="squaredcos_cap_v2", beta_start=0.1)},
+            "objective.beta_start=0.1 needs another objective.beta_schedule than 'squaredcos_cap_v2'",
+        ),
+        ({"objective": lambda: Objective("ddpm", "sample", num_train_timesteps=0)}, "objective.num_train_timesteps must be ≥ 1, got 0"),
+        ({"objective": lambda: Objective("ddpm", "sample", beta_start=0.03)}, "beta_end must be > beta_start and < 1, got beta_start=0.03"),
+        ({"objective": lambda: Objective("ddim")}, "objective.method must be one of flow, ddpm, got 'ddim'"),
+        ({"sampler": lambda: Sampler(clip_sample=True)}, "sampler.clip_sample=True needs sampler.method 'ddim'"),
+        ({"sampler": lambda: Sampler(timestep_spacing="trailing")}, "sampler.timestep_spacing='trailing' needs sampler.method 'ddim'"),
+        ({"sampler": lambda: Sampler("ddim", "trialing")}, "sampler.timestep_spacing must be one of .*; did you mean 'trailing'"),
+        ({"sampler": Sampler("ddim")}, "sampler.method must be euler where objective.method is flow, got ddim"),
+        ({"objective": DDIM["objective"]}, "sampler.method must be ddim where objective.method is ddpm, got euler"),
+        (
+            DDIM | {"sampler": Sampler("ddim", "linspace")} | end(RUN.max_train_steps, sampler_steps=(4, 1)),
+            r"evaluation.sampler_steps must lie in \[2, 1000\] with spacing linspace, got \(4, 1\)",
+        ),
+        (
+            DDIM | end(RUN.max_train_steps, sampler_steps=(4, 1001)),
+            r"evaluation.sampler_steps must lie in \[1, 1000\] with spacing leading, got \(4, 1001\)",
+        ),
     ],
 )
 def test_a_run_that_cannot_be_carried_out_is_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         dataclasses.replace(RUN, **{name: value() if callable(value) else value for name, value in changes.items()})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        DDIM,
+        DDIM | {"objective": Objective("ddpm", "v_prediction", beta_schedule="squaredcos_cap_v2")},
+        DDIM | {"sampler": Sampler("ddim", "linspace"), "evaluation": Evaluation((RUN.max_train_steps,), (2, 1000))},
+        DDIM | {"objective": Objective("ddpm", "sample", 20), "evaluation": Evaluation((RUN.max_train_steps,), (1, 20))},
+        {"evaluation": Evaluation((RUN.max_train_steps,), (1, 2000))},  # Euler's steps have no limit
+    ],
+)
+def test_objectives_and_samplers_that_go_together_survive_run_json(settings):
+    run = dataclasses.replace(RUN, **settings)
+    assert from_json(to_json(run)) == run
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import torch
 
 import immref
 from immref import KNN, ImageScaling, LinearAssignment, Vanilla, dispatch
-from immref_trainers import loop
+from immref_trainers import loop, recipes
 from immref_trainers.config import Optimizer
 from immref_trainers.errors import TrainingError
 from immref_trainers.loop import Trainer
-from immref_trainers.objectives import flow
+from immref_trainers.objectives.regression import Regression
 
 # Losses of 12 steps on the reference backend. They move only with a deliberate change to the loop, the order of the
 # images, the draws or the network; the failing test prints the new ones.
@@ -21,7 +21,15 @@ GOLDEN = {
     KNN(k=4): [1.1238, 1.0857, 1.0132, 0.96254, 0.88281, 0.91445, 0.88922, 0.85317, 0.85418, 0.80845, 0.78509, 0.7922],
     LinearAssignment(): [1.167, 1.126, 1.0564, 1.0295, 0.94262, 0.9174, 0.87973, 0.83616, 0.81424, 0.79308, 0.77361, 0.75653],
 }
+GOLDEN_DDIM = {
+    Vanilla(): [1.1747, 1.089, 0.96027, 0.88593, 0.85282, 0.74948, 0.67835, 0.6506, 0.60387, 0.57164, 0.57742, 0.51887],
+    KNN(k=4): [1.018, 0.89678, 0.83487, 0.7275, 0.67758, 0.64165, 0.56017, 0.56239, 0.51916, 0.48855, 0.49087, 0.44794],
+    LinearAssignment(): [1.1651, 1.0873, 0.9607, 0.8803, 0.84432, 0.74853, 0.66576, 0.62878, 0.59449, 0.55684, 0.55196, 0.4977],
+}
 PAIRINGS = tuple(GOLDEN)
+RECIPE = recipes.find("digits-ddim").run()
+DDIM = {"objective": RECIPE.objective, "sampler": RECIPE.sampler}
+each_recipe = pytest.mark.parametrize("settings", [{}, DDIM], ids=["flow", "ddim"])
 TIMES = ("pairing_ms", "step_ms")
 
 
@@ -43,9 +51,10 @@ def trained(images, accelerator):
 
 
 @pytest.mark.parametrize("pairing", PAIRINGS, ids=str)
-def test_the_losses_have_not_moved(tiny, trained, pairing):
-    losses = [step["loss"] for step in trained(replace(tiny, pairing=pairing))]
-    assert losses == pytest.approx(GOLDEN[pairing], rel=1e-3), f"{pairing!r}: {[float(f'{loss:.5g}') for loss in losses]},"
+@pytest.mark.parametrize(("settings", "golden"), [({}, GOLDEN), (DDIM, GOLDEN_DDIM)], ids=["flow", "ddim"])
+def test_the_losses_have_not_moved(tiny, trained, settings, golden, pairing):
+    losses = [step["loss"] for step in trained(replace(tiny, pairing=pairing, **settings))]
+    assert losses == pytest.approx(golden[pairing], rel=1e-3), f"{pairing!r}: {[float(f'{loss:.5g}') for loss in losses]},"
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tiny, images, accelerator, trained):
@@ -55,8 +64,10 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tiny, image
     assert trained(replace(run, seed=1))[0]["loss"] != again[0][0]
 
 
+@each_recipe
 @pytest.mark.parametrize("pairing", PAIRINGS, ids=str)
-def test_two_micro_batches_are_one_batch_of_twice_the_size(tiny, images, trained, pairing):
+def test_two_micro_batches_are_one_batch_of_twice_the_size(tiny, images, trained, pairing, settings):
+    tiny = replace(tiny, **settings)
     whole = trained(replace(tiny, pairing=pairing))
     halves = trained(replace(tiny, pairing=pairing, train_batch_size=tiny.train_batch_size // 2, gradient_accumulation_steps=2))
     assert [(step["before"], step["after"]) for step in halves] == [(step["before"], step["after"]) for step in whole]
@@ -69,22 +80,24 @@ def test_two_micro_batches_are_one_batch_of_twice_the_size(tiny, images, trained
 
 def seen_by(run, images, accelerator, monkeypatch):
     """The weights a run starts from, and the images, times and noise of its steps."""
-    batches, plain_loss = [], flow.loss
+    batches, plain_loss = [], Regression.loss
 
-    def record(predict, paired, t_B):
+    def record(objective, predict, paired, t_B):
         batches.append((paired.x, t_B, paired.noise))
-        return plain_loss(predict, paired, t_B)
+        return plain_loss(objective, predict, paired, t_B)
 
     trainer = Trainer(run, images.train, images.train_labels, accelerator)
     weights = flat(trainer.network)
     with monkeypatch.context() as patch:
-        patch.setattr(loop.flow, "loss", record)
+        patch.setattr(Regression, "loss", record)
         list(trainer.steps())
     return weights, *(torch.stack(values) for values in zip(*batches, strict=True))
 
 
+@each_recipe
 @pytest.mark.parametrize("pairing", [*PAIRINGS[1:], ImageScaling(2.0)], ids=str)
-def test_runs_differ_in_their_pairing_alone(tiny, images, accelerator, monkeypatch, pairing):
+def test_runs_differ_in_their_pairing_alone(tiny, images, accelerator, monkeypatch, pairing, settings):
+    tiny = replace(tiny, **settings)
     weights, x, t, noise = seen_by(tiny, images, accelerator, monkeypatch)
     weights_too, x_too, t_too, paired = seen_by(replace(tiny, pairing=pairing), images, accelerator, monkeypatch)
     assert torch.equal(weights, weights_too)

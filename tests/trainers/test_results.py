@@ -8,7 +8,7 @@ import pytest
 
 from immref import KNN, ImageScaling, LinearAssignment, Vanilla
 from immref_trainers import tables
-from immref_trainers.config import Evaluation, Run, run_name
+from immref_trainers.config import Evaluation, Objective, Run, Sampler, run_name
 from immref_trainers.results import Comparison, Dose, Environment, ExactRow, Outcome, Point, Score, Speedup, speedup, speedups, written
 
 FLOOR = (0.10, 0.20)  # standard deviation 0.0707: differences up to 0.141 are "no different"
@@ -127,6 +127,21 @@ def test_two_seeds_are_written_with_their_spread(fds, cell):
 def test_every_table_is_a_full_rectangle():
     for table in tables.all_tables(comparison((KNN(k=4), (0.5, 0.6)), (LinearAssignment(), (0.7, 1.8)))):
         assert {len(row) for row in table.rows} == {len(table.columns)}, table.title
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({}, "Euler"),
+        ({"objective": Objective("ddpm", "epsilon"), "sampler": Sampler("ddim", "trailing")}, "DDIM (trailing)"),
+    ],
+)
+def test_tables_name_the_sampler_that_made_their_samples(settings, name):
+    """The exact field's as well as the trained networks'."""
+    found = comparison((KNN(k=4), (0.5,)))
+    outcomes = [dataclasses.replace(outcome, run=dataclasses.replace(outcome.run, **settings)) for outcome in found.outcomes]
+    for table in (tables.exact, tables.quality):
+        assert f" {name} steps" in table(dataclasses.replace(found, outcomes=outcomes)).caption
 
 
 def test_a_result_does_not_change_under_the_reader():

@@ -31,7 +31,7 @@ def compare(runs: list[Run], folder: Path, accelerator: Accelerator, where: Envi
 
     console.print("\n[bold]1. The exact field[/]: what a perfect network would do under each pairing, sampled with NumPy and SciPy alone.")
     exact = []
-    for row in exact_field.table(images, judge):
+    for row in exact_field.table(images, judge, runs[0]):
         exact.append(row)
         console.print(f"{row.pairing!s:12} {'  '.join(f'{fd:.2f} at {count}' for count, fd in row.fd.items())}", highlight=False)
 

@@ -8,8 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from immref import Pairing
-from immref._checks import nearest_name
+import numpy as np
+
+from immref import Pairing, schedules
+from immref._checks import check_choice, nearest_name
+
+PREDICTIONS = {"flow": ("velocity",), "ddpm": ("epsilon", "v_prediction", "sample")}
+SAMPLERS = {"flow": ("euler",), "ddpm": ("ddim",)}
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,58 @@ class UNet:
         _require(
             groups >= 1 and not any(count % groups for count in channels), "network.norm_num_groups", f"divide each of {channels}", groups
         )
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What the network learns to predict, and the path from image to noise on which it does.
+
+    The path of "flow" is x_t = t x + (1 - t) n with t in [0, 1]; that of "ddpm" is sqrt(alpha-bar_t) x + sqrt(1 - alpha-bar_t) n
+    with t one of num_train_timesteps, and it alone has betas.
+    """
+
+    method: Literal["flow", "ddpm"] = "flow"
+    prediction: Literal["velocity", "epsilon", "v_prediction", "sample"] = "velocity"
+    """What the network predicts: the velocity under flow; the noise, v or the image under ddpm."""
+    num_train_timesteps: int = 1000
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
+    """diffusers' names; squaredcos_cap_v2 has no beta_start and beta_end."""
+    beta_start: float = schedules.DDPM_BETAS[0]
+    beta_end: float = schedules.DDPM_BETAS[1]
+
+    def __post_init__(self) -> None:
+        check_choice(self.method, "objective.method", tuple(PREDICTIONS))
+        known = PREDICTIONS[self.method]
+        _require(self.num_train_timesteps >= 1, "objective.num_train_timesteps", "be ≥ 1", self.num_train_timesteps)
+        _require(self.prediction in known, "objective.prediction", f"be {' or '.join(known)} for {self.method}", repr(self.prediction))
+        if self.method == "flow":
+            path = ("num_train_timesteps", "beta_schedule", "beta_start", "beta_end")
+            _require_defaults(self, path, "objective", "objective.method 'ddpm'")
+        if self.beta_schedule == "squaredcos_cap_v2":
+            _require_defaults(self, ("beta_start", "beta_end"), "objective", "another objective.beta_schedule than 'squaredcos_cap_v2'")
+        self.alpha_bar()
+
+    def alpha_bar(self) -> np.ndarray[Any, Any]:
+        """The table (T,) of ddpm's alpha-bar."""
+        betas = () if self.beta_schedule == "squaredcos_cap_v2" else (self.beta_start, self.beta_end)
+        return schedules.alpha_bar(self.beta_schedule, self.num_train_timesteps, *betas)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How samples are drawn; no sampler adds noise (eta is 0)."""
+
+    method: Literal["euler", "ddim"] = "euler"
+    """euler follows the velocity of flow; ddim goes with ddpm."""
+    timestep_spacing: Literal["leading", "trailing", "linspace"] = "leading"
+    """Which of the training steps ddim visits, under diffusers' names; the paper's linear selection is leading."""
+    clip_sample: bool = False
+    """Whether ddim holds each predicted image within the data's largest absolute value, times the image scaling."""
+
+    def __post_init__(self) -> None:
+        check_choice(self.timestep_spacing, "sampler.timestep_spacing", schedules.SPACINGS)
+        if self.method == "euler":
+            _require_defaults(self, ("timestep_spacing", "clip_sample"), "sampler", "sampler.method 'ddim'")
 
 
 @dataclass(frozen=True)
@@ -84,9 +141,10 @@ class Run:
     recipe: str
     data: Data = field(default_factory=Data)
     network: UNet = field(default_factory=UNet)
-    objective: Literal["flow"] = "flow"
+    objective: Objective = field(default_factory=Objective)
     pairing: Pairing = field(default_factory=Pairing)
     optimizer: Optimizer = field(default_factory=Optimizer)
+    sampler: Sampler = field(default_factory=Sampler)
     evaluation: Evaluation = field(default_factory=Evaluation)
     seed: int = 0
     train_batch_size: int = 128
@@ -99,6 +157,13 @@ class Run:
         _require(self.pairing.method != "knn" or self.pairing.k > 1, "pairing.k", "be ≥ 2 for knn (1 is vanilla)", self.pairing.k)
         for name in ("train_batch_size", "gradient_accumulation_steps", "max_train_steps"):
             _require(getattr(self, name) >= 1, name, "be ≥ 1", getattr(self, name))
+        known = SAMPLERS[self.objective.method]
+        wanted = f"be {' or '.join(known)} where objective.method is {self.objective.method}"
+        _require(self.sampler.method in known, "sampler.method", wanted, self.sampler.method)
+        least, most = self.sampler_range()
+        wanted = f"lie in [{least}, {most:g}] with spacing {self.sampler.timestep_spacing}"
+        counts = self.evaluation.sampler_steps
+        _require(least <= min(counts) and max(counts) <= most, "evaluation.sampler_steps", wanted, counts)
         steps = self.evaluation.at_steps
         if list(steps) != sorted(set(steps)) or not steps or steps[0] < 1 or steps[-1] != self.max_train_steps:
             raise ValueError(
@@ -106,11 +171,24 @@ class Run:
                 "set both, e.g. --max-train-steps 400 --evaluation.at-steps 100 200 400"
             )
 
+    def sampler_range(self) -> tuple[int, float]:
+        """The fewest and the most steps in which samples can be drawn: ddim visits steps of the training, linspace both ends."""
+        least = 2 if self.sampler.timestep_spacing == "linspace" else 1
+        return least, self.objective.num_train_timesteps if self.sampler.method == "ddim" else math.inf
+
 
 def _require(holds: bool, name: str, wanted: str, value: Any) -> None:
     """The sentence for a setting that cannot work."""
     if not holds:
         raise ValueError(f"{name} must {wanted}, got {value}")
+
+
+def _require_defaults(record: Any, names: tuple[str, ...], group: str, wanted: str) -> None:
+    """The sentence for settings that were given although they belong to another choice."""
+    for name in names:
+        value = getattr(record, name)
+        if value != type(record).__dataclass_fields__[name].default:
+            raise ValueError(f"{group}.{name}={value!r} needs {wanted}")
 
 
 def parse_pairing(text: str) -> Pairing:

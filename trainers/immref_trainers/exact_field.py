@@ -1,38 +1,61 @@
 """The training-free comparison: samples of the exact field under each pairing, made with NumPy and SciPy alone."""
 
 from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from immref import KNN, ImageScaling, Vanilla
+from immref.diffusion import ddim_step
 from immref.exact import ExactField
 from immref.miscibility import curvature
 from immref_trainers import streams
+from immref_trainers.config import Run
 from immref_trainers.data.digits import Images
 from immref_trainers.metrics.judge import Judge
 from immref_trainers.results import ExactRow
-from immref_trainers.samplers import priors
+from immref_trainers.samplers import ddim, priors
+
+FloatArray = np.ndarray[Any, Any]
 
 PAIRINGS = (Vanilla(), KNN(k=4), KNN(k=8), KNN(k=64), ImageScaling(2.0))  # linear assignment has no closed form
 STEPS = (1, 2, 4, 8, 16)
 POINTS = 600
 
 
-def table(images: Images, judge: Judge, points: int = POINTS) -> Iterator[ExactRow]:
-    """One row per pairing: Fréchet distance by Euler steps from N(0, I), at the last count also from matched noise."""
+def table(images: Images, judge: Judge, run: Run, points: int = POINTS) -> Iterator[ExactRow]:
+    """One row per pairing: Fréchet distance by steps of the run's sampler from N(0, I), at the last count also from matched noise.
+
+    The exact denoiser is one for every objective, and its images need no clipping: they are means of data.
+    """
+    least, most = run.sampler_range()
+    counts = [steps for steps in STEPS if least <= steps <= most]
     start = streams.generator(streams.SAMPLING, 0).standard_normal((points, *images.train.shape[1:]))
     for pairing in PAIRINGS:
         field = ExactField(images.train.reshape(len(images.train), -1) * pairing.scale, pairing.k)
         matched = priors.paired_noise(images.train, images.train_labels, pairing, points, points, 0, lambda batch: batch)
-        paths = {steps: field.sample(start.reshape(points, -1), steps) for steps in STEPS}
-        from_matched = field.sample(matched.reshape(points, -1), STEPS[-1])
+        paths = {steps: follow(field, start.reshape(points, -1), steps, run) for steps in counts}
+        from_matched = follow(field, matched.reshape(points, -1), counts[-1], run)
+        # one field, one curvature: by Euler's equal steps, whichever steps the samples were made with
+        bent = paths[counts[-1]] if run.sampler.method == "euler" else field.sample(start.reshape(points, -1), counts[-1])
 
-        def distance(path: list[np.ndarray], scale: float = pairing.scale) -> float:
+        def distance(path: list[FloatArray], scale: float = pairing.scale) -> float:
             return judge.score((path[-1] / scale).reshape(start.shape)).fd
 
         yield ExactRow(
             pairing,
             fd={steps: distance(path) for steps, path in paths.items()},
-            fd_matched={STEPS[-1]: distance(from_matched)},
-            curvature=curvature(np.stack(paths[STEPS[-1]])),
+            fd_matched={counts[-1]: distance(from_matched)},
+            curvature=curvature(np.stack(bent)),
         )
+
+
+def follow(field: ExactField, noise_MD: FloatArray, steps: int, run: Run) -> list[FloatArray]:
+    """The states (M, D) of the field's samples at all steps + 1 times of the run's sampler, image scaling kept."""
+    if run.sampler.method == "euler":
+        return field.sample(noise_MD, steps)
+    states = [np.asarray(noise_MD, dtype=np.float64)]
+    for here, there in pairwise(ddim.path(run, steps)[1]):
+        states.append(ddim_step("sample", field.denoise(states[-1], *here), states[-1], *here, *there))
+    return states

@@ -14,16 +14,15 @@ from safetensors.numpy import save_file
 
 from immref import Pairing
 from immref.miscibility import distance_drop
-from immref_trainers import config
+from immref_trainers import config, samplers
 from immref_trainers.config import Run
 from immref_trainers.data.digits import Images
 from immref_trainers.environment import new_folder
 from immref_trainers.errors import TrainingError
 from immref_trainers.loop import Step, Trainer
 from immref_trainers.metrics.judge import Judge
-from immref_trainers.objectives import flow
 from immref_trainers.results import Dose, Environment, Outcome, Point, Scores
-from immref_trainers.samplers import euler, priors
+from immref_trainers.samplers import priors
 
 FloatArray = np.ndarray[Any, Any]
 Watch = Callable[[Step, Point | None], None]
@@ -64,7 +63,8 @@ def run_one(
 
 def sample(trainer: Trainer, noise: FloatArray, steps: int) -> FloatArray:
     """Samples of the averaged network, image scaling undone."""
-    return euler.sample(flow.predictor(trainer.average), trainer.place(noise), steps, trainer.run.pairing.scale).numpy()
+    predict = trainer.objective.predictor(trainer.average)
+    return samplers.sample(trainer.run, predict, trainer.place(noise), steps, trainer.largest).numpy()
 
 
 def judge_samples(trainer: Trainer, judge: Judge, noise: FloatArray) -> Scores:

@@ -13,12 +13,11 @@ from accelerate import Accelerator
 import immref
 from immref import Paired, Seed
 from immref.miscibility import mean_square
-from immref_trainers import streams
+from immref_trainers import objectives, streams
 from immref_trainers.config import Run
 from immref_trainers.data.order import window_indices
 from immref_trainers.errors import TrainingError
 from immref_trainers.networks import unet
-from immref_trainers.objectives import flow
 
 
 @dataclass(frozen=True)
@@ -45,12 +44,17 @@ class Step:
 
 
 class Trainer:
-    """The state of a run: network, its moving average, optimizer. `steps()` trains."""
+    """The state of a run: objective, network, its moving average, optimizer. `steps()` trains.
+
+    `largest` is the largest absolute value of the images, before scaling.
+    """
 
     def __init__(self, run: Run, images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], accelerator: Accelerator) -> None:
         if accelerator.num_processes != 1:
             raise TrainingError(f"this version trains in one process, got {accelerator.num_processes}; start it with plain python")
         self.run, self.images, self.labels, self.accelerator = run, images, labels, accelerator
+        self.objective = objectives.build(run.objective, self.place(images[:1]))
+        self.largest = float(max(images.max(), -images.min()))
         network = unet.build(run.network, images.shape[1], images.shape[2], streams.torch_seed(streams.WEIGHTS, run.seed))
         optimizer = torch.optim.Adam(network.parameters(), run.optimizer.learning_rate)
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
@@ -64,19 +68,19 @@ class Trainer:
         """Train; yield after every optimisation step."""
         run = self.run
         window = run.train_batch_size * run.gradient_accumulation_steps
-        predict = flow.predictor(self.network)
+        predict = self.objective.predictor(self.network)
         for step in range(run.max_train_steps):
             began = self._clock()
             rows = window_indices(len(self.images), window, run.seed, step)
             x = self.place(self.images[rows])
-            t_B = self.place(streams.generator(streams.TIME, run.seed, step).random(window, dtype=np.float32))
+            t_B = self.place(self.objective.times(streams.generator(streams.TIME, run.seed, step), window))
             started = self._clock()
             paired = immref.pair(x, run.pairing, group=self.labels[rows], rng=Seed(run.seed, step))
             pairing_s = self._clock() - started
 
             losses = []
             for micro, t in split(paired, t_B, run.train_batch_size):
-                loss = flow.loss(predict, micro, t)
+                loss = self.objective.loss(predict, micro, t)
                 self.accelerator.backward(loss / run.gradient_accumulation_steps)
                 losses.append(loss.detach())
             grad_norm = self.accelerator.clip_grad_norm_(self.network.parameters(), run.optimizer.max_grad_norm)

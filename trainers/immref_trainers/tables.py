@@ -36,9 +36,9 @@ def exact(comparison: Comparison) -> Table:
     floor = written([score.fd for score in comparison.floor_exact], 2)
     return Table(
         "Exact field, no training",
-        f"Fréchet distance of samples after 1 … {last} Euler steps from N(0, I), and from noise paired with training images (matched). "
-        f"Floor (training images drawn again): {floor}. The field is the limit of a perfect network that memorises; linear assignment has "
-        "no closed form.",
+        f"Fréchet distance of samples after {steps[0]} … {last} {sampler_name(comparison)} steps from N(0, I), and from noise paired "
+        f"with training images (matched). Floor (training images drawn again): {floor}. The field is the limit of a perfect network that "
+        f"memorises; linear assignment has no closed form. Curvature: of its paths in {last} equal steps of flow matching's time.",
         ["pairing", *(counted(count).replace(" ", "\n") for count in steps), f"{counted(last)}\nmatched", "curvature"],
         rows,
     )
@@ -56,6 +56,7 @@ def quality(comparison: Comparison) -> Table:
             rows.append([f"  noise ×{std:g}", *(cell for group in cells for cell in group)])
     return Table(
         "Trained networks: Fréchet distance",
+        f"Sampled in {sampler_name(comparison)} steps. "
         f"Floor (training images drawn again): {written([score.fd for score in comparison.floor])}. "
         "gaussian: sampling starts from N(0, I), as in the paper; moment: from a Gaussian fitted to the noise that training saw; "
         "matched: from noise paired with held-out images. "
@@ -157,6 +158,12 @@ def fds(outcomes: list[Outcome], prior: str, count: int, view: str = "fd") -> li
     """One view of the final score, per seed."""
     scores: list[Score] = [outcome.priors[prior][count] for outcome in outcomes]
     return [getattr(score, view) for score in scores]
+
+
+def sampler_name(comparison: Comparison) -> str:
+    """'Euler', or 'DDIM (trailing)'."""
+    sampler = comparison.outcomes[0].run.sampler
+    return "Euler" if sampler.method == "euler" else f"DDIM ({sampler.timestep_spacing})"
 
 
 def sampler_steps(comparison: Comparison) -> tuple[int, ...]:

@@ -7,9 +7,11 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from immref_trainers.data import transform
+from immref_trainers.data.decode import SUFFIXES, UNREADABLE, decode
+
 Array = np.ndarray[Any, Any]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 NUMBERS = 2**25  # read at most: 128 MiB of float32
 FEWEST = 64  # images read whatever their size
 SAMPLE_SEED = 0  # the same images in every run
@@ -95,27 +97,24 @@ def _arrays(arrays: dict[str, Array], path: Path, limit: int) -> Collection:
         raise ValueError(f"label of {path.name} must be {len(x)} integers or strings, got {label.dtype} {label.shape}")
     rows = _rows(len(x), int(np.prod(x.shape[1:])), limit)
     whole = x.dtype == np.uint8
-    values = _to_range(x[rows]) if whole else np.asarray(x[rows], dtype=np.float32)
+    values = transform.RANGE.apply(x[rows]) if whole else np.asarray(x[rows], dtype=np.float32)
     if not np.isfinite(values).all():
         raise ValueError(f"images of {path.name} must be finite, got NaN or infinity")
     return Collection(values, None if label is None else label[rows], len(x), (), "from 0 … 255 to [-1, 1]" if whole else "as in the file")
 
 
 def _folder(path: Path, limit: int, image_size: int | None) -> Collection:
-    """The images below a folder; its sub-folders are the labels where there are several and no image lies beside them."""
-    from PIL import Image, ImageOps
-
+    """The images below a folder; the folders that hold them are the labels where there are several and all lie equally deep."""
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     chosen, unreadable = [], []
     for file in (files[row] for row in _rows(len(files), 1, limit)):
         try:
-            with Image.open(file) as image:
-                chosen.append((file, image.convert("L" if image.mode in ("1", "L") else "RGB")))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            chosen.append((file, decode(file)))
+        except UNREADABLE as error:
             unreadable.append(f"{file.relative_to(path)}: {error}")
             continue
         if image_size is not None:
-            chosen[-1] = file, ImageOps.fit(chosen[-1][1], (image_size, image_size), Image.Resampling.BICUBIC)
+            chosen[-1] = file, transform.square(chosen[-1][1], image_size, image_size)
         width, height = chosen[0][1].size
         if chosen[-1][1].size != (width, height):
             raise ValueError(
@@ -128,19 +127,14 @@ def _folder(path: Path, limit: int, image_size: int | None) -> Collection:
         found = f"{len(unreadable)} could not be read, the first {unreadable[0]}" if unreadable else f"looked for {', '.join(SUFFIXES)}"
         raise ValueError(f"{path} holds no readable image; {found}")
     mode = "L" if all(image.mode == "L" for _, image in chosen) else "RGB"
-    x = np.stack([np.asarray(image.convert(mode)).reshape(image.height, image.width, -1).transpose(2, 0, 1) for _, image in chosen])
+    x = np.stack([transform.to_array(image.convert(mode)) for _, image in chosen])
     parts = [file.relative_to(path).parts for file, _ in chosen]
-    named = len({part[0] for part in parts}) > 1 and all(len(part) > 1 for part in parts)
-    label = np.asarray([part[0] for part in parts]) if named else None
-    return Collection(_to_range(x), label, len(files), tuple(unreadable), "from 0 … 255 to [-1, 1]")
+    named = len({len(part) for part in parts}) == 1 and len({part[-2:-1] for part in parts}) > 1
+    label = np.asarray([part[-2] for part in parts]) if named else None
+    return Collection(transform.RANGE.apply(x), label, len(files), tuple(unreadable), "from 0 … 255 to [-1, 1]")
 
 
 def _rows(total: int, dimension: int, limit: int) -> Array:
     """Which rows are read, in random order: all, or a sample of them."""
     count = min(total, limit, max(FEWEST, NUMBERS // dimension))
     return np.random.default_rng(SAMPLE_SEED).permutation(total)[:count]
-
-
-def _to_range(values: Array) -> Array:
-    """0 … 255 to [-1, 1], float32."""
-    return values.astype(np.float32) / np.float32(127.5) - np.float32(1)

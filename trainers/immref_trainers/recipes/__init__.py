@@ -21,6 +21,7 @@ class Recipe:
 
 RECIPES = {
     "digits-flow": Recipe(digits.flow, digits.PAIRINGS, "flow matching on scikit-learn's digits, 8×8; minutes on a CPU"),
+    "digits-ddim": Recipe(digits.ddim, digits.PAIRINGS, "DDPM training and DDIM sampling on the same digits with the same network"),
 }
 
 

@@ -1,0 +1,43 @@
+"""What flow matching and DDPM share: a network is trained to predict something of x and n at x_t = a x + b n."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from immref import Paired
+from immref.diffusion import corrupt, target
+
+Predictor = Callable[[Tensor, Tensor], Tensor]  # (x_t, t_B) → prediction
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Regression:
+    """An objective in four parts; the settings that chose them are `config.Objective`.
+
+    Attributes
+    ----------
+    prediction : one of immref.diffusion.PREDICTIONS
+    times : (generator, B) → t_B, the times that training draws
+    coefficients : t_B → (a_B, b_B) in the dtype and on the device of the images
+    time_units : the network's time divided by t
+    """
+
+    prediction: str
+    times: Callable[[np.random.Generator, int], Array]
+    coefficients: Callable[[Tensor], tuple[Tensor, Tensor]]
+    time_units: float
+
+    def loss(self, predict: Predictor, paired: Paired, t_B: Tensor) -> Tensor:
+        """Mean squared error of the prediction; the noise that corrupts is the noise in the target."""
+        a_B, b_B = self.coefficients(t_B)
+        x_t = corrupt(paired.x, paired.noise, a_B, b_B)
+        return torch.nn.functional.mse_loss(predict(x_t, t_B), target(self.prediction, paired.x, paired.noise, a_B, b_B))
+
+    def predictor(self, network: torch.nn.Module) -> Predictor:
+        """diffusers' network as a function (x_t, t_B) → prediction."""
+        return lambda x_t, t_B: network(x_t, t_B * self.time_units).sample

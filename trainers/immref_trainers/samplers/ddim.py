@@ -1,0 +1,47 @@
+"""DDIM without added noise (eta = 0): from each visited training step to the next, and from the last to the image."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from immref import schedules
+from immref.diffusion import corrupt, recover
+from immref_trainers.config import Run
+from immref_trainers.objectives.regression import Predictor
+
+Array = np.ndarray[Any, Any]
+
+
+def path(run: Run, steps: int) -> tuple[Array, list[tuple[float, float]]]:
+    """The training steps (S,) that are visited, falling, and (a, b) at each and at the image, (1, 0)."""
+    t_S = schedules.ddim_steps(run.objective.num_train_timesteps, steps, run.sampler.timestep_spacing)
+    a, b = schedules.coefficients(np.append(run.objective.alpha_bar()[t_S], 1.0))
+    return t_S, list(zip(a.tolist(), b.tolist(), strict=True))
+
+
+@torch.inference_mode()
+def sample(predict: Predictor, noise: Tensor, steps: int, run: Run, largest: float, chunk: int = 500) -> Tensor:
+    """Samples (M, ...) on the host, the image scaling undone.
+
+    Parameters
+    ----------
+    predict : (x_t, t_B) → prediction, of the kind that `run.objective` says
+    noise : starting noise (M, ...), on the network's device
+    steps : network evaluations per sample
+    run : whose objective, sampler and `Pairing.scale` these samples are
+    largest : of the data's absolute values before scaling; with `clip_sample` a predicted image lies within scale times it
+    """
+    t_S, coefficients = path(run, steps)
+    scale, prediction = run.pairing.scale, run.objective.prediction
+    samples = []
+    for x_t in noise.split(chunk):
+        for t, here, there in zip(t_S.tolist(), coefficients[:-1], coefficients[1:], strict=True):
+            output = predict(x_t, torch.full((len(x_t),), t, device=x_t.device))
+            x, n = recover(prediction, output, x_t, *here)
+            if run.sampler.clip_sample:
+                x = x.clamp(-scale * largest, scale * largest)
+            x_t = corrupt(x, n, *there)
+        samples.append((x_t / scale).cpu())
+    return torch.cat(samples)
