@@ -168,13 +168,17 @@ def linear_assignment(
 
 
 @uncompiled
-def pair(x: Array, pairing: Pairing, *, group: Array | None = None, rng: Any = None, backend: Any = None) -> Paired:
+def pair(
+    x: Array, pairing: Pairing, *, noise: Array | None = None, group: Array | None = None, rng: Any = None, backend: Any = None
+) -> Paired:
     """Scale `x` and choose its noise as `pairing` says; what training loops call.
 
     Parameters
     ----------
     x : real floating array (B, ...)
     pairing : Pairing
+    noise : array like `x`, optional
+        For linear assignment: the noises to permute, as where several processes pool theirs. Excludes `rng`.
     group : integer array (B,), optional
         Labels of the images; needed for ``within='label'``, looked at by nothing else.
     rng, backend
@@ -200,10 +204,16 @@ def pair(x: Array, pairing: Pairing, *, group: Array | None = None, rng: Any = N
         if group is None:
             raise ValueError("group must hold the labels of the images for a pairing within='label', got None")
         labels_B = labels_of(group, x.shape[0])
-    compute = partial(_knn, pairing=pairing, rng=rng)  # vanilla is k = 1
+    given, compute = [x], partial(_knn, pairing=pairing, rng=rng)  # vanilla is k = 1
     if pairing.method == "linear_assignment":
         compute = partial(_assign, pairing=pairing, labels_B=labels_B, rng=rng)
-    noise, index_B, before_B, after_B, *gap = _on_backend(compute, backend, x)
+    if noise is not None:
+        if pairing.method != "linear_assignment":
+            raise ValueError(f"noise must be left out for {pairing.method}: only linear assignment takes noises as they are")
+        _refuse_rng(rng)
+        _checks.check_same(x, noise, tuple(x.shape), "noise")
+        given, compute = [x, noise], partial(_permute, pairing=pairing, labels_B=labels_B)
+    noise, index_B, before_B, after_B, *gap = _on_backend(compute, backend, *given)
     xp = array_namespace(x)
     if pairing.method == "vanilla":
         index_B = xp.arange(x.shape[0], dtype=index_B.dtype, device=device(x))

@@ -6,8 +6,9 @@ import torch
 from accelerate import Accelerator
 
 from immref import dispatch
-from immref_trainers.config import Data, Evaluation, Run, UNet
+from immref_trainers.config import Evaluation, Run, UNet
 from immref_trainers.data import digits
+from immref_trainers.data.settings import Digits
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,7 @@ def accelerator():
 
 @pytest.fixture(scope="session")
 def images():
-    return digits.load(Data())
+    return digits.load(Digits())
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ import pytest
 
 from immref import KNN, ImageScaling, LinearAssignment, Pairing, Vanilla
 from immref_trainers import recipes
-from immref_trainers.config import Data, Evaluation, Objective, Optimizer, Run, Sampler, UNet, from_json, load_run, parse_pairing, to_json
+from immref_trainers.config import Evaluation, Objective, Optimizer, Run, Sampler, UNet, load_run, parse_pairing, read, to_json
+from immref_trainers.data.settings import Digits
 
 RUN = Run(recipe="digits-flow")
 DDIM = {"objective": Objective("ddpm", "epsilon"), "sampler": Sampler("ddim")}
@@ -73,11 +74,11 @@ def altered(**changes):
 )
 def test_the_loader_is_strict(text, words):
     with pytest.raises(ValueError, match=words):
-        from_json(text)
+        read(Run, text)
 
 
 def test_whole_numbers_are_welcome_where_a_float_is_wanted():
-    assert from_json(altered(optimizer__learning_rate=1)).optimizer.learning_rate == 1.0
+    assert read(Run, altered(optimizer__learning_rate=1)).optimizer.learning_rate == 1.0
 
 
 def end(*at_steps, **others):
@@ -95,14 +96,14 @@ def end(*at_steps, **others):
         (end(0, RUN.max_train_steps), "at_steps must increase"),
         (end(20, 10, RUN.max_train_steps), "at_steps must increase"),
         (end(10, 10, RUN.max_train_steps), "at_steps must increase"),
-        (end(RUN.max_train_steps, sampler_steps=()), r"sampler_steps must be one or more numbers ≥ 1, got \(\)"),
-        (end(RUN.max_train_steps, sampler_steps=(4, 0)), "sampler_steps must be one or more numbers ≥ 1"),
+        (end(RUN.max_train_steps, sampler_steps=()), r"sampler_steps must be one or more numbers ≥ 0, got \(\)"),
+        (end(RUN.max_train_steps, sampler_steps=(4, -1)), "sampler_steps must be one or more numbers ≥ 0"),
         (end(RUN.max_train_steps, num_samples=1), "num_samples must be ≥ 2, got 1"),
         (end(RUN.max_train_steps, sampler_steps=(4, 4)), "sampler_steps must differ"),
         ({"seed": -1}, "seed must be"),
         ({"optimizer": lambda: Optimizer(ema_decay=1.0)}, r"ema_decay must be in \[0, 1\), got 1.0"),
         ({"network": lambda: UNet(norm_num_groups=5)}, r"norm_num_groups must divide each of \(16, 32\), got 5"),
-        ({"data": lambda: Data(pixel_std=float("inf"))}, "pixel_std must be finite and > 0, got inf"),
+        ({"data": lambda: Digits(pixel_std=float("inf"))}, "pixel_std must be finite and > 0, got inf"),
         (
             {"objective": lambda: Objective("ddpm")},
             "objective.prediction must be epsilon or v_prediction or sample for ddpm, got 'velocity'",
@@ -126,11 +127,11 @@ def end(*at_steps, **others):
         ({"objective": DDIM["objective"]}, "sampler.method must be ddim where objective.method is ddpm, got euler"),
         (
             DDIM | {"sampler": Sampler("ddim", "linspace")} | end(RUN.max_train_steps, sampler_steps=(4, 1)),
-            r"evaluation.sampler_steps must lie in \[2, 1000\] with spacing linspace, got \(4, 1\)",
+            r"evaluation.sampler_steps must lie in \[2, 1000\] with spacing linspace, got \[4, 1\]",
         ),
         (
             DDIM | end(RUN.max_train_steps, sampler_steps=(4, 1001)),
-            r"evaluation.sampler_steps must lie in \[1, 1000\] with spacing leading, got \(4, 1001\)",
+            r"evaluation.sampler_steps must lie in \[1, 1000\] with spacing leading, got \[4, 1001\]",
         ),
     ],
 )
@@ -152,7 +153,7 @@ def test_a_run_that_cannot_be_carried_out_is_refused(changes, words):
 )
 def test_objectives_and_samplers_that_go_together_survive_run_json(settings):
     run = dataclasses.replace(RUN, **settings)
-    assert from_json(to_json(run)) == run
+    assert read(Run, to_json(run)) == run
 
 
 @pytest.mark.parametrize(

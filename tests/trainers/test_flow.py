@@ -8,22 +8,23 @@ from immref.exact import ExactField
 from immref_trainers import recipes, streams
 from immref_trainers.config import UNet
 from immref_trainers.networks import unet
-from immref_trainers.samplers import euler
+from immref_trainers.samplers import chunks, euler
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
-def test_with_the_exact_field_as_predictor_euler_is_the_exact_sampler(images, scale):
+def test_with_the_exact_field_as_predictor_euler_is_the_exact_sampler(images, monkeypatch, scale):
     """In float64, and with times that float32 holds exactly, only rounding is left."""
-    data = scale * images.train[:200].reshape(200, -1).astype(np.float64)
-    noise = np.random.default_rng(0).standard_normal((30, *images.train.shape[1:]))
+    data = scale * images.train.x[:200].reshape(200, -1).astype(np.float64)
+    noise = np.random.default_rng(0).standard_normal((30, *images.train.shape))
     field, steps = ExactField(data, k=4), 8
     exact = field.sample(noise.reshape(30, -1), steps)[-1] / scale
 
-    def velocity(x_t, t_B):
+    def velocity(x_t, t_B, labels_B):
         t, z_MD = float(t_B[0]), x_t.numpy().reshape(len(x_t), -1)
         return torch.from_numpy(((field.denoise(z_MD, t, 1 - t) - z_MD) / (1 - t)).reshape(x_t.shape))
 
-    ours = euler.sample(velocity, torch.from_numpy(noise), steps, scale, chunk=7).numpy().reshape(30, -1)
+    monkeypatch.setattr(chunks, "SIZE", 7)
+    ours = euler.sample(velocity, torch.from_numpy(noise), steps, scale).numpy().reshape(30, -1)
     assert np.abs(ours - exact).max() <= field_rounding(data, noise, steps) / scale
 
 

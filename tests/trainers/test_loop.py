@@ -8,7 +8,7 @@ import torch
 
 import immref
 from immref import KNN, ImageScaling, LinearAssignment, Vanilla, dispatch
-from immref_trainers import loop, recipes
+from immref_trainers import pooling, recipes
 from immref_trainers.config import Optimizer
 from immref_trainers.errors import TrainingError
 from immref_trainers.loop import Trainer
@@ -44,7 +44,7 @@ def trained(images, accelerator):
 
     @cache
     def steps(run):
-        found = Trainer(run, images.train, images.train_labels, accelerator).steps()
+        found = Trainer(run, images, accelerator).steps()
         return [{name: value for name, value in asdict(step).items() if name not in TIMES} for step in found]
 
     return steps
@@ -59,7 +59,7 @@ def test_the_losses_have_not_moved(tiny, trained, settings, golden, pairing):
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tiny, images, accelerator, trained):
     run = replace(tiny, pairing=KNN(k=4))
-    again = [(step.loss, step.grad_norm, step.after) for step in Trainer(run, images.train, images.train_labels, accelerator).steps()]
+    again = [(step.loss, step.grad_norm, step.after) for step in Trainer(run, images, accelerator).steps()]
     assert again == [(step["loss"], step["grad_norm"], step["after"]) for step in trained(run)]
     assert trained(replace(run, seed=1))[0]["loss"] != again[0][0]
 
@@ -71,7 +71,7 @@ def test_two_micro_batches_are_one_batch_of_twice_the_size(tiny, images, trained
     whole = trained(replace(tiny, pairing=pairing))
     halves = trained(replace(tiny, pairing=pairing, train_batch_size=tiny.train_batch_size // 2, gradient_accumulation_steps=2))
     assert [(step["before"], step["after"]) for step in halves] == [(step["before"], step["after"]) for step in whole]
-    numbers = tiny.train_batch_size * images.train[0].size  # float32 numbers in a loss, summed in another order
+    numbers = tiny.train_batch_size * images.train.x[0].size  # float32 numbers in a loss, summed in another order
     for name in ("loss", "grad_norm"):
         assert [step[name] for step in halves] == pytest.approx(
             [step[name] for step in whole], rel=tiny.max_train_steps * numbers * torch.finfo(torch.float32).eps
@@ -82,11 +82,11 @@ def seen_by(run, images, accelerator, monkeypatch):
     """The weights a run starts from, and the images, times and noise of its steps."""
     batches, plain_loss = [], Regression.loss
 
-    def record(objective, predict, paired, t_B):
+    def record(objective, predict, paired, t_B, labels_B):
         batches.append((paired.x, t_B, paired.noise))
-        return plain_loss(objective, predict, paired, t_B)
+        return plain_loss(objective, predict, paired, t_B, labels_B)
 
-    trainer = Trainer(run, images.train, images.train_labels, accelerator)
+    trainer = Trainer(run, images, accelerator)
     weights = flat(trainer.network)
     with monkeypatch.context() as patch:
         patch.setattr(Regression, "loss", record)
@@ -109,7 +109,7 @@ def test_runs_differ_in_their_pairing_alone(tiny, images, accelerator, monkeypat
 
 
 def test_the_average_warms_up_and_then_keeps_its_decay(tiny, images, accelerator):
-    trainer = Trainer(replace(tiny, optimizer=Optimizer(ema_decay=0.4)), images.train, images.train_labels, accelerator)
+    trainer = Trainer(replace(tiny, optimizer=Optimizer(ema_decay=0.4)), images, accelerator)
     decays = [1 / 10, 2 / 11, 3 / 12, 4 / 13, 5 / 14, *[0.4] * (tiny.max_train_steps - 5)]
     mean = flat(trainer.average)
     assert torch.equal(mean, flat(trainer.network))
@@ -125,7 +125,7 @@ def flat(network):
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tiny, images, accelerator):
     finished = 0
-    steps = Trainer(replace(tiny, optimizer=Optimizer(learning_rate=1e30)), images.train, images.train_labels, accelerator).steps()
+    steps = Trainer(replace(tiny, optimizer=Optimizer(learning_rate=1e30)), images, accelerator).steps()
     with pytest.raises(TrainingError) as stopped:  # noqa: PT012
         for step in steps:
             finished = step.step
@@ -142,10 +142,10 @@ def test_the_norm_is_taken_before_clipping_and_clipping_holds_the_weights_back(t
 def test_within_labels_the_loop_hands_the_labels_of_its_images_on(tiny, images, accelerator, monkeypatch):
     """Each step's noises move among images of one label: told by the labels of the rows that the step saw."""
     seen, pair = [], immref.pair
-    monkeypatch.setattr(loop.immref, "pair", lambda x, pairing, **how: seen.append((x, how["group"])) or pair(x, pairing, **how))
+    monkeypatch.setattr(pooling.immref, "pair", lambda x, pairing, **how: seen.append((x, how["group"])) or pair(x, pairing, **how))
     run = replace(tiny, pairing=LinearAssignment(within="label"))
-    steps = [step.after < step.before for step in Trainer(run, images.train, images.train_labels, accelerator).steps()]
+    steps = [step.after < step.before for step in Trainer(run, images, accelerator).steps()]
     assert all(steps)
-    label_of = {image.tobytes(): label for image, label in zip(images.train, images.train_labels, strict=True)}
+    label_of = {image.tobytes(): label for image, label in zip(images.train.x, images.train.y, strict=True)}
     for x, group in seen:
         assert group.tolist() == [label_of[image.tobytes()] for image in x.numpy()]

@@ -27,7 +27,7 @@ each_pairing = pytest.mark.parametrize("pairing", PAIRINGS, ids=str)
 
 @pytest.fixture
 def batch(images):
-    return torch.from_numpy(images.train[:32])
+    return torch.from_numpy(images.train.x[:32])
 
 
 def some_times(objective, seed=0):
@@ -36,7 +36,7 @@ def some_times(objective, seed=0):
 
 def perfect(objective, paired):
     """The predictor that knows each image's noise."""
-    return lambda x_t, t_B: target(objective.prediction, paired.x, paired.noise, *objective.coefficients(t_B))
+    return lambda x_t, t_B, labels_B: target(objective.prediction, paired.x, paired.noise, *objective.coefficients(t_B))
 
 
 @each_pairing
@@ -55,7 +55,7 @@ def test_the_noise_that_corrupts_is_the_noise_in_the_target(batch, settings, pai
     paired = immref.pair(batch.double(), pairing, rng=Seed(0))
     t_B = some_times(objective)
 
-    def from_x_t(x_t, t_B):
+    def from_x_t(x_t, t_B, labels_B):
         a_B, b_B = objective.coefficients(t_B)
         noise = recover("sample", paired.x, x_t, a_B, b_B)[1]
         return target(objective.prediction, paired.x, noise, a_B, b_B)

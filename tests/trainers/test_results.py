@@ -9,7 +9,20 @@ import pytest
 from immref import KNN, ImageScaling, LinearAssignment, Vanilla
 from immref_trainers import tables
 from immref_trainers.config import Evaluation, Objective, Run, Sampler, run_name
-from immref_trainers.results import Comparison, Dose, Environment, ExactRow, Outcome, Point, Score, Speedup, speedup, speedups, written
+from immref_trainers.results import (
+    Comparison,
+    Dose,
+    Environment,
+    ExactRow,
+    Nearness,
+    Outcome,
+    Point,
+    Score,
+    Speedup,
+    speedup,
+    speedups,
+    written,
+)
 
 FLOOR = (0.10, 0.20)  # standard deviation 0.0707: differences up to 0.141 are "no different"
 
@@ -78,7 +91,7 @@ def comparison(*distances):
         scores = {4: Score(fd, fd, fd)}
         dose = Dose(distance_drop=-0.05, mean_square=0.9, pairing_ms=1.0, step_ms=20.0)
         by_prior = {prior: {4: Score(times * fd, fd, fd)} for prior, times in (("gaussian", 1.0), ("moment", 0.9), ("matched", 0.8))}
-        return Outcome(run, [Point(100, scores)], by_prior, dose, 1.0)
+        return Outcome(run, [Point(100, scores)], by_prior, dose, Nearness(1.0, 2.0, 0.0), None, 1.0)
 
     seeds = len(distances[0][1])
     rows = [(Vanilla(), (1.0,) * seeds), *distances]
@@ -87,7 +100,7 @@ def comparison(*distances):
         command="immref compare",
         environment=Environment("cpu", "torch", 2, "3.11", "Linux", {}),
         features="features",
-        feature_accuracy=0.97,
+        features_quality="they see well",
         floor=[Score(fd, fd, fd) for fd in FLOOR],
         floor_exact=[Score(fd, fd, fd) for fd in FLOOR],
         exact=[ExactRow(Vanilla(), {1: 2.0, 2: 1.0}, {2: 1.0}, 0.1)],

@@ -16,7 +16,7 @@ from immref.exact import ExactField
 from immref_trainers import exact_field, objectives, samplers, streams
 from immref_trainers.config import Evaluation, Objective, Run, Sampler, UNet
 from immref_trainers.networks import unet
-from immref_trainers.samplers import ddim, euler
+from immref_trainers.samplers import chunks, ddim, euler
 
 U = float(np.finfo(np.float64).eps)
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
@@ -47,8 +47,8 @@ def recorded(predict):
     """`predict`, and the list to which it adds (x_t, t_B, prediction)."""
     calls = []
 
-    def and_record(x_t, t_B):
-        calls.append((x_t.clone(), t_B, predict(x_t, t_B)))
+    def and_record(x_t, t_B, labels_B=None):
+        calls.append((x_t.clone(), t_B, predict(x_t, t_B, labels_B)))
         return calls[-1][-1]
 
     return and_record, calls
@@ -111,19 +111,20 @@ def test_whole_trajectories_are_diffusers(network, spacing, train_steps, predict
 @pytest.mark.parametrize("spacing", schedules.SPACINGS)
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("scale", [1.0, 2.0])
-def test_a_predictor_that_knows_the_image_leads_to_it(images, prediction, spacing, scale):
+def test_a_predictor_that_knows_the_image_leads_to_it(images, monkeypatch, prediction, spacing, scale):
     """In any number of steps, in chunks, and with the data's scale taken off again."""
-    x = scale * torch.from_numpy(images.train[:6]).double()
+    monkeypatch.setattr(chunks, "SIZE", 4)
+    x = scale * torch.from_numpy(images.train.x[:6]).double()
     run = a_run(prediction, spacing, clip=True, scale=scale, steps=3)
     a_T, b_T = schedules.coefficients(run.objective.alpha_bar())
     seen = iter((range(4), range(4), range(4), range(4, 6), range(4, 6), range(4, 6)))
 
-    def perfect(x_t, t_B):
+    def perfect(x_t, t_B, labels_B):
         known, a, b = x[list(next(seen))], float(a_T[int(t_B[0])]), float(b_T[int(t_B[0])])
         noise = diffusion.recover("sample", known, x_t, a, b)[1]
         return diffusion.target(prediction, known, noise, a, b)
 
-    samples = ddim.sample(perfect, noise_like(*x.shape), 3, run, largest=images.train.max().item(), chunk=4)
+    samples = ddim.sample(perfect, noise_like(*x.shape), 3, run, largest=images.train.x.max().item())
     # the image is (x_t - b n) / a at worst: four roundings of numbers up to |x_t| + |n| ≤ 12, enlarged by 1 / a
     assert (samples - x / scale).abs().max().item() <= 4 * U * 12 / a_T[-1]
 
@@ -131,21 +132,21 @@ def test_a_predictor_that_knows_the_image_leads_to_it(images, prediction, spacin
 def test_the_exact_field_is_sampled_as_the_network_would_be(images):
     """`exact_field.follow` is our DDIM with the exact denoiser as its predictor, whatever that predicts; no image needs clipping."""
     scale, steps = 2.0, 8
-    data = scale * images.train[:200].reshape(200, -1).astype(np.float64)
-    noise = noise_like(30, *images.train.shape[1:], seed=1)
+    data = scale * images.train.x[:200].reshape(200, -1).astype(np.float64)
+    noise = noise_like(30, *images.train.shape, seed=1)
     field = ExactField(data, k=4)
     for prediction in PREDICTIONS:
         run = replace(a_run(prediction, "trailing", clip=True, steps=steps), pairing=KNN(k=4, scale=scale))
         a_T, b_T = schedules.coefficients(run.objective.alpha_bar())
 
-        def exact(x_t, t_B, prediction=prediction, a_T=a_T, b_T=b_T):
+        def exact(x_t, t_B, labels_B, prediction=prediction, a_T=a_T, b_T=b_T):
             a, b = float(a_T[int(t_B[0])]), float(b_T[int(t_B[0])])
             x = torch.from_numpy(field.denoise(x_t.numpy().reshape(len(x_t), -1), a, b).reshape(x_t.shape))
             return diffusion.target(prediction, x, diffusion.recover("sample", x, x_t, a, b)[1], a, b)
 
         states = exact_field.follow(field, noise.numpy().reshape(30, -1), steps, run)
         assert len(states) == steps + 1
-        ours = samplers.sample(run, exact, noise, steps, float(np.abs(images.train).max())).numpy().reshape(30, -1)
+        ours = samplers.sample(run, exact, noise, steps, float(np.abs(images.train.x).max())).numpy().reshape(30, -1)
         assert np.abs(ours - states[-1] / scale).max() <= field_rounding(run, data, noise.numpy(), steps) / scale
 
 
@@ -161,4 +162,8 @@ def field_rounding(run, data, noise, steps):
 
 def test_flow_is_sampled_by_euler(images):
     run, noise = Run(recipe="digits-flow", pairing=ImageScaling(2.0)), noise_like(5, 1, 8, 8)
-    assert torch.equal(samplers.sample(run, lambda x_t, t_B: -x_t, noise, 3, 0.1), euler.sample(lambda x_t, t_B: -x_t, noise, 3, 2.0))
+
+    def towards_zero(x_t, t_B, labels_B):
+        return -x_t
+
+    assert torch.equal(samplers.sample(run, towards_zero, noise, 3, 0.1), euler.sample(towards_zero, noise, 3, 2.0))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from immref_trainers import config
 from immref_trainers.data import cifar, survey, transform
-from immref_trainers.data.settings import ImageData
+from immref_trainers.data.settings import Directory
 from immref_trainers.data.sources import open_images
 from immref_trainers.data.transform import views
 
@@ -24,7 +24,7 @@ def few(monkeypatch):
 def opened(path, **settings):
     named = {name: settings.pop(name) for name in ("workers", "known", "normalisation_constants", "watch") if name in settings}
     constants = named.pop("normalisation_constants", None)
-    return open_images(ImageData(str(path), **settings), normalisation=constants, **named)
+    return open_images(Directory(train_data_dir=str(path), **settings), normalisation=constants, **named)
 
 
 def test_cifar_s_binary_version_is_read(tmp_path, few):
@@ -361,9 +361,9 @@ def test_a_name_on_the_hub_and_a_file_are_refused(tmp_path):
     ("settings", "words"),
     [
         ({"resolution": 0}, "resolution must be ≥ 1, got 0"),
-        ({"resolution": 8, "resize": 7}, "resize must be at least resolution, got 7 with resolution 8"),
-        ({"resize": 7}, "resize must be at least resolution, got 7 with resolution None"),
-        ({"random_crop": True}, "random_crop needs resolution"),
+        ({"resolution": 8, "resize": 7}, "data.resize must be at least data.resolution, which is 8, got 7"),
+        ({"resize": 7}, "data.resize must be at least data.resolution, which is None, got 7"),
+        ({"random_crop": True}, "data.resolution must be given with random_crop, got None"),
         ({"channels": 4}, "channels must be 1 or 3, or be left out, got 4"),
         ({"normalisation": "std"}, "normalisation must be range or unit_std, got 'std'"),
         ({"max_unreadable": 1.0}, r"max_unreadable must be in \[0, 1\), got 1.0"),

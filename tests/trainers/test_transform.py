@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from immref_trainers import streams
-from immref_trainers.data import transform
 from immref_trainers.data.order import share, window_epochs, window_indices
 from immref_trainers.data.transform import RANGE, Normalisation, square, to_array, unit_std, views
 
@@ -43,11 +41,6 @@ def test_images_that_do_not_vary_have_no_unit_std():
 def test_constants_that_cannot_be_are_refused(shift, scale):
     with pytest.raises(ValueError, match="shift must be finite and scale finite and > 0"):
         Normalisation("unit_std", shift, scale)
-
-
-def test_the_purpose_of_augmentation_is_its_own():
-    taken = {streams.TIME, streams.ORDER, streams.WEIGHTS, streams.SAMPLING, streams.PRIOR, streams.FEATURES, 0}
-    assert transform.AUGMENT not in taken
 
 
 @pytest.mark.parametrize(("top", "left", "corner"), [(0.0, 0.0, (0, 0)), (0.5, 0.5, (2, 6)), (0.999, 0.999, (4, 12)), (0.0, 0.3, (0, 3))])

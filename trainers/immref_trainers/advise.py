@@ -120,11 +120,12 @@ def load(settings: Settings) -> Collection:
     if settings.data in ("digits", "photos") and settings.image_size is not None:
         raise ValueError(f"image_size is for folders of images, not for {settings.data}")
     if settings.data == "digits":
-        from immref_trainers.config import Data
         from immref_trainers.data import digits
+        from immref_trainers.data.settings import Digits
 
-        found = digits.load(Data(held_out=2, pixel_std=DIGITS_STD))
-        x, label = (np.concatenate(parts) for parts in ((found.train, found.held_out), (found.train_labels, found.held_out_labels)))
+        found = digits.load(Digits(held_out=2, pixel_std=DIGITS_STD))
+        every = [(part.images(np.arange(len(part))), part.labels(np.arange(len(part)))) for part in (found.train, found.held_out)]
+        x, label = (np.concatenate(parts) for parts in zip(*every, strict=True))
         collection = Collection(x, label, len(x), (), f"pixel standard deviation {DIGITS_STD:g}")
     elif settings.data == "photos":
         from immref_trainers.data import photos

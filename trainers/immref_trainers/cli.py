@@ -16,7 +16,7 @@ import tyro
 from immref import BackendError, Pairing, dispatch
 from immref._checks import nearest_name
 from immref_trainers import config, recipes
-from immref_trainers.config import Run
+from immref_trainers.config import Options, Run
 from immref_trainers.errors import TrainingError, UsageError
 
 USAGE = """\
@@ -37,20 +37,6 @@ IMMREF_BACKEND (auto, reference, torch, cupy, …) and IMMREF_DEVICE choose wher
 
 
 LOG_WIDTH = 150  # columns where no terminal tells its own
-
-
-@dataclass(frozen=True)
-class Options:
-    """Where things run and what is written."""
-
-    output_dir: Path | None = None
-    """A new or empty folder; by default one under runs/ named after the recipe and the time."""
-    backend: str | None = None
-    """auto, reference, torch, cupy or an installed plugin; wins over IMMREF_BACKEND."""
-    device: str | None = None
-    """cpu, cuda, cuda:N or mps; wins over IMMREF_DEVICE."""
-    dry_run: bool = False
-    """Print the settings as run.json would hold them, and stop."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +92,12 @@ def run_compare(argv: list[str]) -> int:
     if settings.options.dry_run:
         print("".join(config.to_json(one) for one in runs), end="")
         return 0
-    place, folder = _prepare(settings.options, run, f"{name}-compare")
-    from immref_trainers.compare import compare
+    images, place, folder = _prepare(settings.options, run, f"{name}-compare")
+    from immref_trainers.compare import How, compare
 
-    compare(runs, folder, *place, command=shlex.join(["immref", "compare", *argv]))
-    return 0
+    command = shlex.join(["immref", "compare", *argv])
+    done = compare(runs, images, folder, *place, How(settings.options, command))
+    return 0 if done else _stopped(command, folder, settings.options)
 
 
 def run_train(argv: list[str]) -> int:
@@ -121,10 +108,18 @@ def run_train(argv: list[str]) -> int:
     if settings.options.dry_run:
         print(config.to_json(run), end="")
         return 0
-    place, folder = _prepare(settings.options, run, f"{name}-{config.run_name(run)}")
+    images, place, folder = _prepare(settings.options, run, f"{name}-{config.run_name(run)}")
     from immref_trainers.train import train
 
-    train(run, folder, *place)
+    done = train(run, images, folder, *place, settings.options)
+    return 0 if done else _stopped(shlex.join(["immref", "train", *argv]), folder, settings.options)
+
+
+def _stopped(command: str, folder: Path, options: Options) -> int:
+    """Tell how to go on after a signal."""
+    more = "" if options.output_dir else f" --output-dir {folder}"
+    more += "" if options.resume_from_checkpoint else " --resume-from-checkpoint latest"
+    print(f"stopped as asked, and saved; go on with: {command}{more}")
     return 0
 
 
@@ -205,7 +200,7 @@ def _recipe(argv: list[str]) -> tuple[recipes.Recipe, str, list[str]]:
 def _settings(default: Any, argv: list[str], program: str) -> Any:
     """Read `argv` over the recipe's settings; tyro exits with code 2 and the nearest names where one is unknown."""
     with _usage():
-        return tyro.cli(type(default), default=default, args=argv, prog=program)
+        return tyro.cli(type(default), default=default, args=argv, prog=program, config=(tyro.conf.AvoidSubcommands,))
 
 
 def _checked(run: Run, name: str) -> Run:
@@ -215,27 +210,30 @@ def _checked(run: Run, name: str) -> Run:
     return run
 
 
-def _prepare(options: Options, run: Run, name: str) -> tuple[tuple[Any, Any, Any], Path]:
-    """Settle device, backend, data and output folder before any work is done: (accelerator, environment, console), folder."""
+def _prepare(options: Options, run: Run, name: str) -> tuple[Any, tuple[Any, Any, Any], Path]:
+    """Settle device, backend, output folder and data before any work is done: images, (accelerator, environment, console), folder."""
     from rich.console import Console
 
     from immref_trainers import environment
-    from immref_trainers.data import digits
+    from immref_trainers.data import training
 
     folder = options.output_dir or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if options.device is not None:
         os.environ[dispatch.DEVICE_VARIABLE] = options.device
     with _usage():
-        accelerator = environment.accelerator()
+        accelerator = environment.accelerator(run.mixed_precision)
         where = environment.describe(accelerator, options.backend)
-        side, depth = digits.load(run.data).train.shape[-1], len(run.network.block_out_channels)
-        if side % 2 ** (depth - 1):
-            raise ValueError(f"network.block_out_channels must have fewer levels: images of side {side} cannot be halved {depth - 1} times")
-    environment.check_new(folder)
+    if options.resume_from_checkpoint is None and accelerator.is_main_process:
+        environment.check_new(folder)
     if options.backend is not None:
         os.environ[dispatch.VARIABLE] = options.backend
-    console = Console()
-    return (accelerator, where, console if console.is_terminal else Console(width=LOG_WIDTH)), folder
+    console = Console(quiet=not accelerator.is_main_process)
+    if not console.is_terminal:
+        console = Console(width=LOG_WIDTH, quiet=console.quiet)
+    with _usage(), console.status("reading the images"):
+        images = training.open_images(run.data, run.seed, options.workers)
+        training.check(images, run)
+    return images, (accelerator, where, console), folder
 
 
 def _no_more(argv: list[str], command: str) -> None:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -10,60 +12,80 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from immref_trainers import environment, exact_field, figures, report, tables
-from immref_trainers.config import Run, run_name
-from immref_trainers.data import digits
-from immref_trainers.experiment import run_one
-from immref_trainers.metrics import features
+from immref_trainers.config import Options, Run, run_name
+from immref_trainers.data.training import Images
+from immref_trainers.experiment import Context, Finished, run_one
 from immref_trainers.metrics.judge import Judge
 from immref_trainers.progress import TrainingProgress, duration
-from immref_trainers.results import Comparison, Environment, Outcome, by_pairing, speedups
+from immref_trainers.results import Comparison, Environment, ExactRow, by_pairing, speedups
+from immref_trainers.signals import Stop
 
 
-def compare(runs: list[Run], folder: Path, accelerator: Accelerator, where: Environment, console: Console, command: str) -> Comparison:
-    """Carry out `runs`, showing progress; write results, figures and the report into `folder`."""
-    environment.new_folder(folder)
+@dataclass(frozen=True)
+class How:
+    """The options of a command, and the command itself for the report."""
+
+    options: Options
+    command: str
+
+
+def compare(
+    runs: list[Run], images: Images, folder: Path, accelerator: Accelerator, where: Environment, console: Console, how: How
+) -> Comparison | None:
+    """Carry out `runs`, showing progress; write results, figures and the report into `folder`. None where a signal stopped it."""
+    environment.new_folder(folder, again=how.options.resume_from_checkpoint is not None)
     console.print(f"backend  {where.backend}\ndevice   {where.device}, {where.threads} threads\noutput   {folder}", highlight=False)
-
-    images = digits.load(runs[0].data)
-    console.print(f"\nFitting two small digit classifiers, whose features judge all samples ({features.STEPS} steps each) …")
-    judge = Judge(images)
-    console.print(f"accuracy on {len(images.held_out)} held-out digits: {judge.accuracy:.1%}", highlight=False)
-
-    console.print("\n[bold]1. The exact field[/]: what a perfect network would do under each pairing, sampled with NumPy and SciPy alone.")
-    exact = []
-    for row in exact_field.table(images, judge, runs[0]):
-        exact.append(row)
-        console.print(f"{row.pairing!s:12} {'  '.join(f'{fd:.2f} at {count}' for count, fd in row.fd.items())}", highlight=False)
+    console.print("\nFitting the feature networks by which all samples are judged …")
+    judge = Judge(images, runs[0])
+    console.print(f"{judge.name}; {judge.quality}", highlight=False)
+    exact = show_exact(images, judge, runs[0], console)
 
     total = sum(run.max_train_steps for run in runs)
-    console.print(f"\n[bold]2. Trained networks[/]: {len(runs)} runs, {total:,} steps in all.")
-    outcomes: list[Outcome] = []
-    pictures: figures.Pictures = {}
-    with TrainingProgress(console, total) as progress:
-        for run in runs:
-            progress.start_run(f"{run.pairing}, seed {run.seed}")
-            outcome, samples = run_one(run, images, judge, accelerator, where, folder / run_name(run), progress.watch)
-            outcomes.append(outcome)
-            pictures.setdefault(run.pairing, samples)
+    console.print(f"\n[bold]Trained networks[/]: {len(runs)} runs, {total:,} steps in all.")
+    done: list[Finished] = []
+    began = time.monotonic()
+    with Stop() as stop, TrainingProgress(console, total) as progress:
+        context = Context(images, judge, accelerator, where, how.options, stop, progress.say)
+        for number, run in enumerate(runs):
+            progress.start_run(f"{run.pairing}, seed {run.seed}", number * run.max_train_steps)
+            ended = run_one(run, folder / run_name(run), context, progress.watch)
+            if ended is None:
+                return None
+            done.append(ended)
 
     comparison = Comparison(
         recipe=runs[0].recipe,
-        command=command,
+        command=how.command,
         environment=where,
-        features=features.NAME,
-        feature_accuracy=judge.accuracy,
+        features=judge.name,
+        features_quality=judge.quality,
         floor=judge.floor(runs[0].evaluation.num_samples),
-        floor_exact=judge.floor(exact_field.POINTS),
+        floor_exact=judge.floor(exact_field.POINTS) if exact else [],
         exact=exact,
-        outcomes=outcomes,
+        outcomes=[one.outcome for one in done],
     )
-    write(comparison, folder)
-    report.write(comparison, figures.draw(comparison, images, pictures, folder), folder)
-    show(comparison, console)
-    console.print(
-        f"\ntrained in {duration(sum(outcome.seconds for outcome in outcomes))}; report: {folder / 'report.html'}", highlight=False
-    )
+    pictures: figures.Pictures = {}
+    for one in done:
+        pictures.setdefault(one.outcome.run.pairing, one.pictures)
+    if accelerator.is_main_process:
+        write(comparison, folder)
+        report.write(comparison, figures.draw(comparison, images, pictures, folder), folder)
+        show(comparison, console)
+    console.print(f"\ntrained in {duration(time.monotonic() - began)}; report: {folder / 'report.html'}", highlight=False)
     return comparison
+
+
+def show_exact(images: Images, judge: Judge, run: Run, console: Console) -> list[ExactRow]:
+    """The exact field's rows, printed as they come; none where the images are too many for it."""
+    console.print("\n[bold]The exact field[/]: what a perfect network would do under each pairing, sampled with NumPy and SciPy alone.")
+    if not exact_field.fits(images):
+        console.print(f"Left out: it weighs every image at every step, too slow beyond {exact_field.MOST:,} numbers.", highlight=False)
+        return []
+    rows = []
+    for row in exact_field.table(images, judge, run):
+        rows.append(row)
+        console.print(f"{row.pairing!s:12} {'  '.join(f'{fd:.2f} at {count}' for count, fd in row.fd.items())}", highlight=False)
+    return rows
 
 
 def write(comparison: Comparison, folder: Path) -> None:

@@ -6,30 +6,19 @@ import math
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from immref import Pairing, schedules
 from immref._checks import check_choice, nearest_name
+from immref_trainers.data.settings import Digits, Directory, Photos, require
+
+Record = TypeVar("Record")
 
 PREDICTIONS = {"flow": ("velocity",), "ddpm": ("epsilon", "v_prediction", "sample")}
 SAMPLERS = {"flow": ("euler",), "ddpm": ("ddim",)}
-
-
-@dataclass(frozen=True)
-class Data:
-    """The images."""
-
-    dataset_name: Literal["digits"] = "digits"
-    pixel_std: float = 0.5
-    """Images are shifted by their global mean and divided so that pixels have this standard deviation."""
-    held_out: int = 297
-    """Images kept from training: for the matched prior and for a metric on unseen data."""
-
-    def __post_init__(self) -> None:
-        _require(self.held_out >= 2, "data.held_out", "leave 2 digits on either side", self.held_out)
-        _require(0 < self.pixel_std < math.inf, "data.pixel_std", "be finite and > 0", self.pixel_std)
 
 
 @dataclass(frozen=True)
@@ -39,14 +28,26 @@ class UNet:
     block_out_channels: tuple[int, ...] = (16, 32)
     layers_per_block: int = 1
     norm_num_groups: int = 8
+    attention_at: tuple[int, ...] = ()
+    """Levels with self-attention, 0 being full resolution; with any of them the middle has it too."""
+    attention_head_dim: int = 8
+    """Channels of an attention head."""
+    dropout: float = 0.0
+    class_conditional: bool = False
+    """Whether the network is told the labels of the images."""
 
     def __post_init__(self) -> None:
         channels, groups = self.block_out_channels, self.norm_num_groups
-        _require(self.layers_per_block >= 1, "network.layers_per_block", "be ≥ 1", self.layers_per_block)
-        _require(bool(channels) and min(channels) >= 1, "network.block_out_channels", "be one or more numbers ≥ 1", channels)
-        _require(
+        require(self.layers_per_block >= 1, "network.layers_per_block", "be ≥ 1", self.layers_per_block)
+        require(bool(channels) and min(channels) >= 1, "network.block_out_channels", "be one or more numbers ≥ 1", channels)
+        require(
             groups >= 1 and not any(count % groups for count in channels), "network.norm_num_groups", f"divide each of {channels}", groups
         )
+        levels, head = range(len(channels)), self.attention_head_dim
+        require(set(self.attention_at) <= set(levels), "network.attention_at", f"be among {(*levels,)}", self.attention_at)
+        attending = {channels[level] for level in (*self.attention_at, -1)} if self.attention_at else set()
+        require(head >= 1 and not any(count % head for count in attending), "network.attention_head_dim", f"divide {attending}", head)
+        require(0 <= self.dropout < 1, "network.dropout", "be in [0, 1)", self.dropout)
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ class Objective:
     def __post_init__(self) -> None:
         check_choice(self.method, "objective.method", tuple(PREDICTIONS))
         known = PREDICTIONS[self.method]
-        _require(self.num_train_timesteps >= 1, "objective.num_train_timesteps", "be ≥ 1", self.num_train_timesteps)
-        _require(self.prediction in known, "objective.prediction", f"be {' or '.join(known)} for {self.method}", repr(self.prediction))
+        require(self.num_train_timesteps >= 1, "objective.num_train_timesteps", "be ≥ 1", self.num_train_timesteps)
+        require(self.prediction in known, "objective.prediction", f"be {' or '.join(known)} for {self.method}", repr(self.prediction))
         if self.method == "flow":
             path = ("num_train_timesteps", "beta_schedule", "beta_start", "beta_end")
             _require_defaults(self, path, "objective", "objective.method 'ddpm'")
@@ -103,17 +104,21 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Adam, gradient clipping and the moving average of the weights."""
+    """Adam, its learning rate over the steps, gradient clipping and the moving average of the weights."""
 
     learning_rate: float = 1e-3
+    lr_scheduler: Literal["constant", "linear", "cosine"] = "constant"
+    """After the warm-up: stays, or falls to 0 at max_train_steps."""
+    lr_warmup_steps: int = 0
     max_grad_norm: float = 1.0
     ema_decay: float = 0.995
-    """Grows from 0.1 as (1 + step) / (10 + step) until it reaches this value."""
+    """Grows from 0.1 as (1 + step) / (10 + step) until it reaches this value; 0 keeps the weights themselves."""
 
     def __post_init__(self) -> None:
-        _require(0 < self.learning_rate < math.inf, "optimizer.learning_rate", "be finite and > 0", self.learning_rate)
-        _require(self.max_grad_norm > 0, "optimizer.max_grad_norm", "be > 0", self.max_grad_norm)
-        _require(0 <= self.ema_decay < 1, "optimizer.ema_decay", "be in [0, 1)", self.ema_decay)
+        require(0 < self.learning_rate < math.inf, "optimizer.learning_rate", "be finite and > 0", self.learning_rate)
+        require(self.lr_warmup_steps >= 0, "optimizer.lr_warmup_steps", "be ≥ 0", self.lr_warmup_steps)
+        require(self.max_grad_norm > 0, "optimizer.max_grad_norm", "be > 0", self.max_grad_norm)
+        require(0 <= self.ema_decay < 1, "optimizer.ema_decay", "be in [0, 1)", self.ema_decay)
 
 
 @dataclass(frozen=True)
@@ -122,16 +127,22 @@ class Evaluation:
 
     at_steps: tuple[int, ...] = (100, 200, 400, 800, 1200)
     sampler_steps: tuple[int, ...] = (4, 16)
+    """Steps of the sampler; 0 is flow matching's adaptive solver."""
     num_samples: int = 1500
-    temperature: float = 1.08
-    """Standard deviation of the starting noise in the control row of vanilla."""
+    draws: int = 1
+    """Sets of num_samples from different noise, whose distances are averaged."""
+    temperatures: tuple[float, ...] = (0.93, 1.08)
+    """Standard deviations of the starting noise in the control rows of vanilla."""
+    inception_weights: str | None = None
+    """A local file with the weights of FID's Inception network; without it, features that need no download."""
 
     def __post_init__(self) -> None:
-        steps = self.sampler_steps
-        _require(bool(steps) and min(steps) >= 1, "evaluation.sampler_steps", "be one or more numbers ≥ 1", steps)
-        _require(len(set(steps)) == len(steps), "evaluation.sampler_steps", "differ", steps)
-        _require(self.num_samples >= 2, "evaluation.num_samples", "be ≥ 2", self.num_samples)
-        _require(0 < self.temperature < math.inf, "evaluation.temperature", "be finite and > 0", self.temperature)
+        steps, stds = self.sampler_steps, self.temperatures
+        require(bool(steps) and min(steps) >= 0, "evaluation.sampler_steps", "be one or more numbers ≥ 0", steps)
+        require(len(set(steps)) == len(steps), "evaluation.sampler_steps", "differ", steps)
+        require(self.num_samples >= 2, "evaluation.num_samples", "be ≥ 2", self.num_samples)
+        require(self.draws >= 1, "evaluation.draws", "be ≥ 1", self.draws)
+        require(all(0 < std < math.inf for std in stds), "evaluation.temperatures", "be finite and > 0", stds)
 
 
 @dataclass(frozen=True)
@@ -139,7 +150,7 @@ class Run:
     """One training run."""
 
     recipe: str
-    data: Data = field(default_factory=Data)
+    data: Digits | Photos | Directory = field(default_factory=Digits)
     network: UNet = field(default_factory=UNet)
     objective: Objective = field(default_factory=Objective)
     pairing: Pairing = field(default_factory=Pairing)
@@ -148,22 +159,26 @@ class Run:
     evaluation: Evaluation = field(default_factory=Evaluation)
     seed: int = 0
     train_batch_size: int = 128
+    """Images of a micro-batch of one process."""
     gradient_accumulation_steps: int = 1
-    """Micro-batches of train_batch_size in a window; pairing sees the whole window at once."""
+    """Micro-batches in a window, after which the optimizer steps."""
+    assignment_scope: Literal["batch", "window", "global"] = "window"
+    """Among which images linear assignment looks: those of a micro-batch, of a process's window, or of the windows of all processes."""
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     max_train_steps: int = 1200
 
     def __post_init__(self) -> None:
-        _require(0 <= self.seed < 2**63, "seed", "be in [0, 2**63)", self.seed)
-        _require(self.pairing.method != "knn" or self.pairing.k > 1, "pairing.k", "be ≥ 2 for knn (1 is vanilla)", self.pairing.k)
+        require(0 <= self.seed < 2**63, "seed", "be in [0, 2**63)", self.seed)
+        require(self.pairing.method != "knn" or self.pairing.k > 1, "pairing.k", "be ≥ 2 for knn (1 is vanilla)", self.pairing.k)
         for name in ("train_batch_size", "gradient_accumulation_steps", "max_train_steps"):
-            _require(getattr(self, name) >= 1, name, "be ≥ 1", getattr(self, name))
+            require(getattr(self, name) >= 1, name, "be ≥ 1", getattr(self, name))
         known = SAMPLERS[self.objective.method]
         wanted = f"be {' or '.join(known)} where objective.method is {self.objective.method}"
-        _require(self.sampler.method in known, "sampler.method", wanted, self.sampler.method)
+        require(self.sampler.method in known, "sampler.method", wanted, self.sampler.method)
         least, most = self.sampler_range()
         wanted = f"lie in [{least}, {most:g}] with spacing {self.sampler.timestep_spacing}"
-        counts = self.evaluation.sampler_steps
-        _require(least <= min(counts) and max(counts) <= most, "evaluation.sampler_steps", wanted, counts)
+        counts = [count for count in self.evaluation.sampler_steps if count or self.sampler.method == "ddim"] or [least]
+        require(least <= min(counts) and max(counts) <= most, "evaluation.sampler_steps", wanted, counts)
         steps = self.evaluation.at_steps
         if list(steps) != sorted(set(steps)) or not steps or steps[0] < 1 or steps[-1] != self.max_train_steps:
             raise ValueError(
@@ -177,10 +192,35 @@ class Run:
         return least, self.objective.num_train_timesteps if self.sampler.method == "ddim" else math.inf
 
 
-def _require(holds: bool, name: str, wanted: str, value: Any) -> None:
-    """The sentence for a setting that cannot work."""
-    if not holds:
-        raise ValueError(f"{name} must {wanted}, got {value}")
+@dataclass(frozen=True)
+class Options:
+    """Where things run, what is written and when; nothing here changes a result."""
+
+    output_dir: Path | None = None
+    """A new or empty folder; by default one under runs/ named after the recipe and the time."""
+    resume_from_checkpoint: str | None = None
+    """Go on in output_dir: latest, checkpoint-N or a path; latest begins anew where there is no checkpoint."""
+    checkpointing_steps: int = 500
+    checkpoints_total_limit: int | None = 2
+    """How many checkpoints stay; all without it."""
+    report_to: str | None = None
+    """A tracker that accelerate knows, as tensorboard or wandb; metrics.jsonl is always written."""
+    workers: int = 1
+    """Threads that decode images."""
+    backend: str | None = None
+    """auto, reference, torch, cupy or an installed plugin; wins over IMMREF_BACKEND."""
+    device: str | None = None
+    """cpu, cuda, cuda:N or mps; wins over IMMREF_DEVICE."""
+    dry_run: bool = False
+    """Print the settings as run.json would hold them, and stop."""
+
+    def __post_init__(self) -> None:
+        require(self.checkpointing_steps >= 1, "checkpointing_steps", "be ≥ 1", self.checkpointing_steps)
+        limit = self.checkpoints_total_limit
+        require(limit is None or limit >= 1, "checkpoints_total_limit", "be ≥ 1", limit)
+        require(self.workers >= 1, "workers", "be ≥ 1", self.workers)
+        known = self.resume_from_checkpoint is None or self.output_dir is not None
+        require(known, "output_dir", "be given, the folder of the run to go on with", self.output_dir)
 
 
 def _require_defaults(record: Any, names: tuple[str, ...], group: str, wanted: str) -> None:
@@ -222,41 +262,73 @@ def to_json(record: Any) -> str:
     return json.dumps(dataclasses.asdict(record), indent=2) + "\n"
 
 
-def from_json(text: str) -> Run:
-    """Read `run.json` strictly: an unknown or missing key, or a value of another type, is an error that names it."""
-    run: Run = _decode(Run, json.loads(text), "run")
-    return run
+def read(kind: type[Record], text: str) -> Record:
+    """A record from its text, strictly: an unknown or missing key, or a value of another type, is an error that names it."""
+    record: Record = _decode(kind, json.loads(text), kind.__name__.lower())
+    return record
 
 
 def load_run(folder: Path) -> Run:
     """The run recorded in `folder`."""
-    return from_json((folder / "run.json").read_text(encoding="utf-8"))
+    return read(Run, (folder / "run.json").read_text(encoding="utf-8"))
 
 
 def _decode(kind: Any, value: Any, where: str) -> Any:
-    """`value` as `kind`: a dataclass, a Literal, a homogeneous tuple or a plain type."""
+    """`value` as `kind`: a dataclass or one of several, a Literal, a homogeneous tuple, a plain type, or None where that is allowed."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is UnionType:
+        return _decode(_member(args, value, where), value, where)
     if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise ValueError(f"{where} must be an object, got {value!r}")
-        types_by_name = typing.get_type_hints(kind)
-        for key in value:
-            if key not in types_by_name:
-                raise ValueError(f"{where} has an unknown key {key!r}; known: {', '.join(types_by_name)}{nearest_name(key, types_by_name)}")
-        if missing := [key for key in types_by_name if key not in value]:
-            raise ValueError(f"{where} lacks {', '.join(missing)}")
-        record: Any = kind
-        return record(**{key: _decode(types_by_name[key], value[key], f"{where}.{key}") for key in value})
+        return _decode_record(kind, value, where)
     if origin is Literal:
         if value not in args:
             raise ValueError(f"{where} must be one of {', '.join(map(repr, args))}, got {value!r}{nearest_name(value, args)}")
         return value
     if origin is tuple:
-        if not isinstance(value, list):
-            raise ValueError(f"{where} must be a list, got {value!r}")
-        return tuple(_decode(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        return _decode_items(args[0], value, where)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} must be an object, got {value!r}")
+        return {args[0](key): _decode(args[1], item, f"{where}[{key}]") for key, item in value.items()}
+    if origin is list:
+        return list(_decode_items(args[0], value, where))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not kind:
         raise ValueError(f"{where} must be a {kind.__name__}, got {value!r}")
     return value
+
+
+def _decode_items(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
+    """The items of a list."""
+    if not isinstance(value, list):
+        raise ValueError(f"{where} must be a list, got {value!r}")
+    return tuple(_decode(kind, item, f"{where}[{i}]") for i, item in enumerate(value))
+
+
+def _decode_record(kind: Any, value: Any, where: str) -> Any:
+    """A dataclass, every field present and none unknown."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} must be an object, got {value!r}")
+    types_by_name = typing.get_type_hints(kind)
+    for key in value:
+        if key not in types_by_name:
+            raise ValueError(f"{where} has an unknown key {key!r}; known: {', '.join(types_by_name)}{nearest_name(key, types_by_name)}")
+    if missing := [key for key in types_by_name if key not in value]:
+        raise ValueError(f"{where} lacks {', '.join(missing)}")
+    return kind(**{key: _decode(types_by_name[key], value[key], f"{where}.{key}") for key in value})
+
+
+def _member(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    """Which of `kinds` a value is: None, the record that its dataset_name tells, or the one that is left."""
+    if value is None and NoneType in kinds:
+        return NoneType
+    records: dict[str, Any] = {kind.dataset_name: kind for kind in kinds if hasattr(kind, "dataset_name")}
+    if not records:
+        return next(kind for kind in kinds if kind is not NoneType)
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} must be an object, got {value!r}")
+    name = value.get("dataset_name")
+    if name not in records:
+        raise ValueError(f"{where}.dataset_name must be one of {', '.join(map(repr, records))}, got {name!r}{nearest_name(name, records)}")
+    return records[name]

@@ -17,11 +17,11 @@ DEVICES = ("cpu", "cuda", "mps")
 PACKAGES = ("immref", "numpy", "scipy", "torch", "diffusers", "accelerate", "scikit-learn")
 
 
-def accelerator() -> Accelerator:
+def accelerator(mixed_precision: str = "no") -> Accelerator:
     """accelerate on IMMREF_DEVICE, or on the device that it finds by itself."""
     asked = dispatch.asked_device()
     if asked is None:
-        return Accelerator()
+        return Accelerator(mixed_precision=mixed_precision)
     if asked.partition(":")[0] not in DEVICES:
         raise ValueError(
             f"device must be one of {', '.join(DEVICES)}, or one of them with a number as in cuda:0, "
@@ -30,9 +30,9 @@ def accelerator() -> Accelerator:
     if reason := immref_torch.unavailable(asked):
         raise ValueError(reason)
     if torch.device(asked).type == "cpu":
-        return Accelerator(cpu=True)
+        return Accelerator(mixed_precision=mixed_precision, cpu=True)
     os.environ["ACCELERATE_TORCH_DEVICE"] = asked
-    return Accelerator()
+    return Accelerator(mixed_precision=mixed_precision)
 
 
 def describe(accelerator: Accelerator, backend: str | None = None) -> Environment:
@@ -56,8 +56,9 @@ def check_new(path: Path) -> None:
         raise FileExistsError(f"output_dir must be a new or empty folder; {path} already holds something")
 
 
-def new_folder(path: Path) -> Path:
-    """Make `path`, which must not hold anything yet."""
-    check_new(path)
+def new_folder(path: Path, *, again: bool = False) -> Path:
+    """Make `path`, which must not hold anything yet unless a command goes on `again` with what it holds."""
+    if not again:
+        check_new(path)
     path.mkdir(parents=True, exist_ok=True)
     return path

@@ -1,5 +1,6 @@
 """The training-free comparison: samples of the exact field under each pairing, made with NumPy and SciPy alone."""
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -12,7 +13,7 @@ from immref.exact import ExactField
 from immref.miscibility import curvature
 from immref_trainers import streams
 from immref_trainers.config import Run
-from immref_trainers.data.digits import Images
+from immref_trainers.data.training import Images
 from immref_trainers.metrics.judge import Judge
 from immref_trainers.results import ExactRow
 from immref_trainers.samplers import ddim, priors
@@ -22,6 +23,12 @@ FloatArray = np.ndarray[Any, Any]
 PAIRINGS = (Vanilla(), KNN(k=4), KNN(k=8), KNN(k=64), ImageScaling(2.0))  # linear assignment has no closed form
 STEPS = (1, 2, 4, 8, 16)
 POINTS = 600
+MOST = 1_000_000  # numbers in the images, beyond which the field takes too long
+
+
+def fits(images: Images) -> bool:
+    """Whether the images are few and small enough for a field that weighs every one at every step."""
+    return len(images.train) * math.prod(images.train.shape) <= MOST
 
 
 def table(images: Images, judge: Judge, run: Run, points: int = POINTS) -> Iterator[ExactRow]:
@@ -31,10 +38,11 @@ def table(images: Images, judge: Judge, run: Run, points: int = POINTS) -> Itera
     """
     least, most = run.sampler_range()
     counts = [steps for steps in STEPS if least <= steps <= most]
-    start = streams.generator(streams.SAMPLING, 0).standard_normal((points, *images.train.shape[1:]))
+    start = streams.generator(streams.SAMPLING, 0).standard_normal((points, *images.train.shape))
+    x_ND = images.train.images(np.arange(len(images.train))).reshape(len(images.train), -1)
     for pairing in PAIRINGS:
-        field = ExactField(images.train.reshape(len(images.train), -1) * pairing.scale, pairing.k)
-        matched = priors.paired_noise(images.train, images.train_labels, pairing, points, points, 0, lambda batch: batch)
+        field = ExactField(x_ND * pairing.scale, pairing.k)
+        matched = priors.paired_noise(images.train, pairing, points, points, 0, place=lambda batch: batch)[0]
         paths = {steps: follow(field, start.reshape(points, -1), steps, run) for steps in counts}
         from_matched = follow(field, matched.reshape(points, -1), counts[-1], run)
         # one field, one curvature: by Euler's equal steps, whichever steps the samples were made with

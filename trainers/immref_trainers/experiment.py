@@ -1,97 +1,144 @@
-"""One run from its record to its outcome: train, evaluate on the way, sample under every prior, write the folder."""
+"""One run from its record to its outcome: train or go on, evaluate and save on the way, write the folder."""
 
-import dataclasses
 import json
 import statistics
-import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from accelerate import Accelerator
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
-from immref import Pairing
 from immref.miscibility import distance_drop
-from immref_trainers import config, samplers
-from immref_trainers.config import Run
-from immref_trainers.data.digits import Images
+from immref_trainers import card, checkpoint, config, evaluation, export
+from immref_trainers.config import Options, Run
+from immref_trainers.data.training import Images
 from immref_trainers.environment import new_folder
-from immref_trainers.errors import TrainingError
+from immref_trainers.errors import UsageError
+from immref_trainers.evaluation import Ended, FloatArray
 from immref_trainers.loop import Step, Trainer
 from immref_trainers.metrics.judge import Judge
-from immref_trainers.results import Dose, Environment, Outcome, Point, Scores
-from immref_trainers.samplers import priors
+from immref_trainers.results import Dose, Environment, Outcome, Point
+from immref_trainers.signals import Stop
+from immref_trainers.steplog import StepLog
+from immref_trainers.trackers import Tracker
+from immref_trainers.train_state import differences
 
-FloatArray = np.ndarray[Any, Any]
 Watch = Callable[[Step, Point | None], None]
 
-GRID = 48  # samples kept as pictures
 WARM_UP = 5  # first steps left out of the timings
 
 
-def run_one(
-    run: Run, images: Images, judge: Judge, accelerator: Accelerator, environment: Environment, folder: Path, watch: Watch
-) -> tuple[Outcome, dict[int, FloatArray]]:
-    """Train `run`; return its outcome and, by sampler steps, the first samples from N(0, I) for pictures."""
-    began = time.perf_counter()
-    new_folder(folder)
-    (folder / "run.json").write_text(config.to_json(run), encoding="utf-8")
-    (folder / "environment.json").write_text(config.to_json(environment), encoding="utf-8")
-    trainer = Trainer(run, images.train, images.train_labels, accelerator)
-    start = priors.gaussian((run.evaluation.num_samples, *images.train.shape[1:]), run.seed)
+@dataclass(frozen=True)
+class Context:
+    """What the runs of a command share; `say` prints a line."""
 
-    curve, steps = [], []
-    with (folder / "metrics.jsonl").open("w", encoding="utf-8") as log:
-        for step in trainer.steps():
+    images: Images
+    judge: Judge
+    accelerator: Accelerator
+    environment: Environment
+    options: Options
+    stop: Stop
+    say: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that came to its end, and by sampler steps its first samples from N(0, I), for pictures."""
+
+    outcome: Outcome
+    pictures: dict[int, FloatArray]
+
+
+def run_one(run: Run, folder: Path, context: Context, watch: Watch) -> Finished | None:
+    """Train `run` in `folder`, from its newest checkpoint where the options say so; None where a signal stopped it, saved."""
+    accelerator, options = context.accelerator, context.options
+    if accelerator.is_main_process:
+        prepare(run, folder, context)
+    accelerator.wait_for_everyone()
+    if (folder / "outcome.json").exists():
+        return finished(folder)
+    trainer, done = begin(run, folder, context)
+    log = StepLog(folder, done) if accelerator.is_main_process else None
+    with Tracker(options.report_to, folder, run, accelerator, context.say) as tracker, log or nullcontext():
+        for step in trainer.steps(done):
             point = None
             if step.step in run.evaluation.at_steps:
-                point = Point(step.step, judge_samples(trainer, judge, start))
-                curve.append(point)
-            steps.append(step)
-            log.write(json.dumps(log_line(step, point)) + "\n")
-            watch(step, point)
+                point = Point(step.step, evaluation.curve_scores(trainer, context.judge))
+            stopped = evaluation.any_process(accelerator, context.stop.asked)
+            if log is not None:
+                log.append(step, point)
+                tracker.log(step, point)
+                watch(step, point)
+                if stopped or step.step % options.checkpointing_steps == 0 or step.step == run.max_train_steps:
+                    log.sync()
+                    checkpoint.save(folder, step.step, *trainer.state(), options.checkpoints_total_limit)
+            if stopped:
+                return None
+    ended = evaluation.at_the_end(trainer, context.images, context.judge)
+    if log is not None:
+        write(trainer, ended, log, folder, context)
+    accelerator.wait_for_everyone()
+    return finished(folder)
 
-    fitted, others = other_priors(trainer, judge, images, start)
-    outcome = Outcome(run, curve, {"gaussian": curve[-1].scores, **others}, dose_of(steps), time.perf_counter() - began)
-    trainer.average.save_pretrained(folder / "unet")
-    save_file(fitted, folder / "prior.safetensors")
+
+def prepare(run: Run, folder: Path, context: Context) -> None:
+    """A new folder with the run's record; or, to go on, one that holds this run and no other."""
+    if context.options.resume_from_checkpoint is None or not (folder / "run.json").exists():
+        new_folder(folder)
+        (folder / "run.json").write_text(config.to_json(run), encoding="utf-8")
+        (folder / "environment.json").write_text(config.to_json(context.environment), encoding="utf-8")
+        return
+    there = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    if differing := differences(there, json.loads(config.to_json(run))):
+        name, before, now = differing[0]
+        raise UsageError(f"{folder} holds another run: its {name} is {before!r}, and {now!r} is asked for")
+
+
+def begin(run: Run, folder: Path, context: Context) -> tuple[Trainer, int]:
+    """The trainer, and how many steps it has done."""
+    trainer, which = Trainer(run, context.images, context.accelerator), context.options.resume_from_checkpoint
+    found = None if which is None else checkpoint.find(folder, which)
+    if found is None:
+        if which is not None:
+            context.say(f"{folder} holds no checkpoint: the run begins anew")
+        return trainer, 0
+    for sentence in found.skipped:
+        context.say(sentence)
+    trainer.restore(checkpoint.load(found.folder))
+    context.say(f"going on from {found.folder}")
+    return trainer, found.step
+
+
+def write(trainer: Trainer, ended: Ended, log: StepLog, folder: Path, context: Context) -> None:
+    """Everything that a finished run leaves; its outcome last, by which it counts as finished."""
+    run, images, curve = trainer.run, context.images, log.points
+    outcome = Outcome(
+        run,
+        curve,
+        {"gaussian": curve[-1].scores, **ended.priors},
+        dose_of(log.steps),
+        ended.nearest,
+        ended.skew,
+        sum(step.step_ms for step in log.steps) / 1e3,
+    )
+    facts = {"shape": list(images.train.shape), "largest": images.train.largest}
+    facts |= {"low": images.low, "high": images.high, "classes": images.classes}
+    (folder / "data.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    save_file(ended.fitted, folder / "prior.safetensors")
+    save_file({str(steps): samples for steps, samples in ended.pictures.items()}, folder / "samples.safetensors")
+    reason = export.export(run, trainer.average, facts, folder)
+    card.write(outcome, context.judge.name, context.environment, facts, reason, folder)
     (folder / "outcome.json").write_text(config.to_json(outcome), encoding="utf-8")
-    return outcome, {count: sample(trainer, start[:GRID], count) for count in run.evaluation.sampler_steps}
+    if reason:
+        context.say(reason)
 
 
-def sample(trainer: Trainer, noise: FloatArray, steps: int) -> FloatArray:
-    """Samples of the averaged network, image scaling undone."""
-    predict = trainer.objective.predictor(trainer.average)
-    return samplers.sample(trainer.run, predict, trainer.place(noise), steps, trainer.largest).numpy()
-
-
-def judge_samples(trainer: Trainer, judge: Judge, noise: FloatArray) -> Scores:
-    """Scores by the sampler's steps."""
-    scores = {}
-    for count in trainer.run.evaluation.sampler_steps:
-        samples = sample(trainer, noise, count)
-        if not np.isfinite(samples).all():
-            raise TrainingError(f"samples are not finite with learning rate {trainer.run.optimizer.learning_rate:g}; try a smaller one")
-        scores[count] = judge.score(samples)
-    return scores
-
-
-def other_priors(trainer: Trainer, judge: Judge, images: Images, start: FloatArray) -> tuple[dict[str, FloatArray], dict[str, Scores]]:
-    """The fitted moment prior, and the scores from it, from matched noise and, for vanilla, from warmer noise."""
-    run = trainer.run
-    batch = run.train_batch_size * run.gradient_accumulation_steps
-    produced = priors.paired_noise(images.train, images.train_labels, run.pairing, batch, priors.MEASURED, run.seed, trainer.place)
-    fitted = priors.fit_moment(produced)
-    matched = priors.paired_noise(images.held_out, images.held_out_labels, run.pairing, batch, len(start), run.seed, trainer.place)
-    scores = {
-        "moment": judge_samples(trainer, judge, priors.moment(fitted, start)),
-        "matched": judge_samples(trainer, judge, matched),
-    }
-    if run.pairing == Pairing():
-        scores["temperature"] = judge_samples(trainer, judge, priors.gaussian(start.shape, run.seed, run.evaluation.temperature))
-    return fitted, scores
+def finished(folder: Path) -> Finished:
+    """A run that is in its folder."""
+    outcome = config.read(Outcome, (folder / "outcome.json").read_text(encoding="utf-8"))
+    return Finished(outcome, {int(steps): samples for steps, samples in load_file(folder / "samples.safetensors").items()})
 
 
 def dose_of(steps: list[Step]) -> Dose:
@@ -103,19 +150,3 @@ def dose_of(steps: list[Step]) -> Dose:
         pairing_ms=statistics.median(step.pairing_ms for step in timed),
         step_ms=statistics.median(step.step_ms for step in timed),
     )
-
-
-def log_line(step: Step, point: Point | None) -> dict[str, float]:
-    """One line of `metrics.jsonl`, under the names that trackers expect."""
-    line = {
-        "step": step.step,
-        "train/loss": step.loss,
-        "train/grad_norm": step.grad_norm,
-        "train/step_ms": step.step_ms,
-        "pairing/distance_ratio": step.after / step.before,
-        "pairing/mean_square": step.mean_square,
-        "pairing/ms": step.pairing_ms,
-    }
-    for count, score in (point.scores if point else {}).items():
-        line |= {f"eval/{name}@{count}": value for name, value in dataclasses.asdict(score).items()}
-    return line

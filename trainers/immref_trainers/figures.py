@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from immref import Pairing
-from immref_trainers.data.digits import Images
+from immref_trainers.data.training import Images
 from immref_trainers.results import Comparison, by_pairing, counted, spread
 from immref_trainers.tables import sampler_steps
 
@@ -38,8 +38,9 @@ def draw(comparison: Comparison, images: Images, pictures: Pictures, folder: Pat
                 curves(comparison),
             ),
             "Samples at the end of training. Every row starts from the same noise.": ("samples", samples(comparison, images, pictures)),
-            "The exact field: distance by the sampler's steps, with no network and no training.": ("exact", exact(comparison)),
         }
+        if comparison.exact:
+            figures["The exact field: distance by the sampler's steps, with no network and no training."] = ("exact", exact(comparison))
         paths = {}
         for caption, (name, figure) in figures.items():
             paths[caption] = folder / f"{name}.png"
@@ -68,15 +69,14 @@ def curves(comparison: Comparison) -> Figure:
 
 def samples(comparison: Comparison, images: Images, pictures: Pictures) -> Figure:
     """A strip of samples per pairing and sampler step count, real digits on top."""
-    strips = [("real digits", images.train[: GRID_ROWS * GRID_COLUMNS])]
+    real = images.train.images(np.arange(min(GRID_ROWS * GRID_COLUMNS, len(images.train))))
+    strips = [("real images", real)]
     strips += [
         (f"{pairing}\n{counted(count)}", by_count[count]) for count in sampler_steps(comparison) for pairing, by_count in pictures.items()
     ]
     figure = Figure(figsize=(11, 0.95 * len(strips)))
     for axes, (label, batch) in zip(figure.subplots(len(strips), 1), strips, strict=True):
-        axes.imshow(
-            tile(batch, images.train.min()), cmap="gray_r", vmin=images.train.min(), vmax=images.train.max(), interpolation="nearest"
-        )
+        axes.imshow(tile(images.pixels(batch[: GRID_ROWS * GRID_COLUMNS]), GRID_COLUMNS), interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
@@ -85,13 +85,14 @@ def samples(comparison: Comparison, images: Images, pictures: Pictures) -> Figur
     return figure
 
 
-def tile(batch: FloatArray, background: float) -> FloatArray:
-    """The first images (N, 1, H, W) laid out as one picture, with a margin of one pixel."""
-    padded = np.pad(batch[: GRID_ROWS * GRID_COLUMNS, 0], ((0, 0), (1, 1), (1, 1)), constant_values=background)
-    rows, columns = -(-len(padded) // GRID_COLUMNS), GRID_COLUMNS
-    padded = np.concatenate([padded, np.full((rows * columns - len(padded), *padded.shape[1:]), background)])
-    height, width = padded.shape[1:]
-    return padded.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
+def tile(pixels_NCHW: FloatArray, columns: int) -> FloatArray:
+    """Images of bytes, C = 1 or 3, laid out as one RGB picture (rows, width, 3) with a white margin of one pixel."""
+    padded = np.pad(pixels_NCHW.transpose(0, 2, 3, 1), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=255)
+    padded = np.repeat(padded, 3 // padded.shape[-1], axis=-1)
+    rows = -(-len(padded) // columns)
+    padded = np.concatenate([padded, np.full((rows * columns - len(padded), *padded.shape[1:]), 255, dtype=np.uint8)])
+    height, width = padded.shape[1:3]
+    return padded.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
 
 
 def exact(comparison: Comparison) -> Figure:

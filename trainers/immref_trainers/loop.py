@@ -1,8 +1,10 @@
 """The training loop: window of batches → pair once → micro-batches → corrupt → network → loss → optimizer → EMA."""
 
 import copy
+import dataclasses
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,12 +12,12 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-import immref
-from immref import Paired, Seed
-from immref.miscibility import mean_square
-from immref_trainers import objectives, streams
+from immref import Paired
+from immref_trainers import learning_rate, objectives, pooling, streams, train_state
+from immref_trainers.checkpoint import Checkpoint
 from immref_trainers.config import Run
-from immref_trainers.data.order import window_indices
+from immref_trainers.data.training import Images
+from immref_trainers.data.windows import windows
 from immref_trainers.errors import TrainingError
 from immref_trainers.networks import unet
 
@@ -27,15 +29,17 @@ class Step:
     Attributes
     ----------
     step : steps finished, from 1
-    loss, grad_norm : means over the window, the norm before clipping
+    loss, grad_norm : means over the windows of all processes, the norm before clipping
+    learning_rate : of this step
     before, after : mean image-noise distance under independent noise and as paired
     mean_square : E n² of the noise used
-    pairing_ms, step_ms : wall time of pairing, and of the whole step with it
+    pairing_ms, step_ms : wall time of pairing, and of the whole step with it, of this process
     """
 
     step: int
     loss: float
     grad_norm: float
+    learning_rate: float
     before: float
     after: float
     mean_square: float
@@ -44,71 +48,96 @@ class Step:
 
 
 class Trainer:
-    """The state of a run: objective, network, its moving average, optimizer. `steps()` trains.
+    """The state of a run: objective, network, its moving average, optimizer. `steps()` trains; `state()` is what a checkpoint holds."""
 
-    `largest` is the largest absolute value of the images, before scaling.
-    """
-
-    def __init__(self, run: Run, images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], accelerator: Accelerator) -> None:
-        if accelerator.num_processes != 1:
-            raise TrainingError(f"this version trains in one process, got {accelerator.num_processes}; start it with plain python")
-        self.run, self.images, self.labels, self.accelerator = run, images, labels, accelerator
-        self.objective = objectives.build(run.objective, self.place(images[:1]))
-        self.largest = float(max(images.max(), -images.min()))
-        network = unet.build(run.network, images.shape[1], images.shape[2], streams.torch_seed(streams.WEIGHTS, run.seed))
+    def __init__(self, run: Run, images: Images, accelerator: Accelerator) -> None:
+        self.run, self.source, self.classes, self.accelerator = run, images.train, images.classes, accelerator
+        pooling.check(run, accelerator.num_processes)
+        channels, side, _ = self.source.shape
+        self.objective = objectives.build(run.objective, torch.empty(0, device=accelerator.device))
+        network = unet.build(run.network, channels, side, streams.torch_seed(streams.WEIGHTS, run.seed), images.classes)
         optimizer = torch.optim.Adam(network.parameters(), run.optimizer.learning_rate)
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
-        self.average = copy.deepcopy(accelerator.unwrap_model(self.network)).requires_grad_(False).eval()
+        self.bare = accelerator.unwrap_model(self.network)
+        self.average = copy.deepcopy(network).requires_grad_(False).eval()
 
     def place(self, array: np.ndarray[Any, Any]) -> torch.Tensor:
         """An array on the training device."""
         return torch.from_numpy(array).to(self.accelerator.device)
 
-    def steps(self) -> Iterator[Step]:
-        """Train; yield after every optimisation step."""
-        run = self.run
-        window = run.train_batch_size * run.gradient_accumulation_steps
+    def steps(self, start: int = 0) -> Iterator[Step]:
+        """Train from `start` finished steps on; yield after every optimisation step."""
+        run, accelerator = self.run, self.accelerator
         predict = self.objective.predictor(self.network)
-        for step in range(run.max_train_steps):
+        here = accelerator.process_index, accelerator.num_processes
+        coming = windows(run, self.source, self.objective.times, *here, start)
+        for step, window in zip(range(start, run.max_train_steps), coming, strict=False):
             began = self._clock()
-            rows = window_indices(len(self.images), window, run.seed, step)
-            x = self.place(self.images[rows])
-            t_B = self.place(self.objective.times(streams.generator(streams.TIME, run.seed, step), window))
+            x, t_B = self.place(window.x), self.place(window.times)
+            labels_B = self.place(window.labels) if run.network.class_conditional and window.labels is not None else None
             started = self._clock()
-            paired = immref.pair(x, run.pairing, group=self.labels[rows], rng=Seed(run.seed, step))
+            paired = pooling.pair_window(x, window.labels, run, step, accelerator)
             pairing_s = self._clock() - started
 
+            if run.network.dropout:
+                torch.manual_seed(streams.torch_seed(streams.DROPOUT, run.seed, step, accelerator.process_index))
             losses = []
-            for micro, t in split(paired, t_B, run.train_batch_size):
-                loss = self.objective.loss(predict, micro, t)
-                self.accelerator.backward(loss / run.gradient_accumulation_steps)
+            for number, (micro, t, labels) in enumerate(split(paired, t_B, labels_B, run.train_batch_size), start=1):
+                with self._exchanging(gradients=number == run.gradient_accumulation_steps):
+                    loss = self.objective.loss(predict, micro, t, labels)
+                    accelerator.backward(loss / run.gradient_accumulation_steps)
                 losses.append(loss.detach())
-            grad_norm = self.accelerator.clip_grad_norm_(self.network.parameters(), run.optimizer.max_grad_norm)
-            mean_loss, grad_norm = float(torch.stack(losses).mean()), float(grad_norm)
-            if not np.isfinite([mean_loss, grad_norm]).all():
-                raise TrainingError(
-                    f"the loss is {mean_loss} and its gradient {grad_norm} at step {step + 1} "
-                    f"with learning rate {run.optimizer.learning_rate:g}"
-                )
+            grad_norm = float(accelerator.clip_grad_norm_(self.network.parameters(), run.optimizer.max_grad_norm))
+            numbers = [float(torch.stack(losses).mean()), float(paired.before), float(paired.after), float(paired.noise.square().mean())]
+            loss_mean, before, after, mean_square = self._mean(numbers)
+            self._check_finite(step, loss_mean, grad_norm)
+            rate = learning_rate.at(run.optimizer, step, run.max_train_steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
             self.optimizer.step()
             self.optimizer.zero_grad()
             self._average(step)
-            yield Step(
-                step=step + 1,
-                loss=mean_loss,
-                grad_norm=grad_norm,
-                before=float(paired.before),
-                after=float(paired.after),
-                mean_square=mean_square(paired.noise),
-                pairing_ms=1e3 * pairing_s,
-                step_ms=1e3 * (self._clock() - began),
-            )
+            times = {"pairing_ms": 1e3 * pairing_s, "step_ms": 1e3 * (self._clock() - began)}
+            yield Step(step + 1, loss_mean, grad_norm, rate, before, after, mean_square, **times)
+
+    def state(self) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
+        """Groups of tensors and records: with a step count, all that a run is; every process has the same."""
+        tensors = {"network": self.bare.state_dict(), "average": self.average.state_dict()}
+        tensors["optimizer"] = train_state.flatten(self.optimizer.state_dict(), self.bare)
+        scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
+        run = dataclasses.asdict(self.run)
+        return tensors, {"run": train_state.plain(run), "trainer": {"processes": self.accelerator.num_processes, "scaler": scaler}}
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Become what `state()` was; a TrainingError where that was another run, or one of another number of processes."""
+        train_state.check_same(saved, self.state()[1])
+        self.bare.load_state_dict(saved.tensors["network"])
+        self.average.load_state_dict(saved.tensors["average"])
+        self.optimizer.load_state_dict(train_state.unflatten(saved.tensors["optimizer"], self.optimizer.state_dict(), self.bare))
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(saved.records["trainer"]["scaler"])
+
+    def _exchanging(self, gradients: bool) -> AbstractContextManager[Any]:
+        """Processes exchange gradients after the last micro-batch of a window alone."""
+        return nullcontext() if gradients else self.accelerator.no_sync(self.network)
+
+    def _mean(self, values: list[float]) -> list[float]:
+        """Means over the processes."""
+        if self.accelerator.num_processes == 1:
+            return values
+        return self.accelerator.reduce(torch.tensor(values, device=self.accelerator.device), "mean").tolist()  # type: ignore[no-any-return]
+
+    def _check_finite(self, step: int, loss: float, grad_norm: float) -> None:
+        """Stop before the weights are spoilt; under fp16 the gradient scaler deals with gradients that overflow."""
+        if not np.isfinite([loss, 0.0 if self.accelerator.scaler is not None else grad_norm]).all():
+            rate = self.run.optimizer.learning_rate
+            raise TrainingError(f"the loss is {loss} and its gradient {grad_norm} at step {step + 1} with learning rate {rate:g}")
 
     def _average(self, step: int) -> None:
         """Move the average towards the weights; its decay warms up as (1 + step) / (10 + step)."""
         decay = min(self.run.optimizer.ema_decay, (1 + step) / (10 + step))
         with torch.no_grad():
-            for mean, weight in zip(self.average.parameters(), self.accelerator.unwrap_model(self.network).parameters(), strict=True):
+            for mean, weight in zip(self.average.parameters(), self.bare.parameters(), strict=True):
                 mean.lerp_(weight, 1 - decay)
 
     def _clock(self) -> float:
@@ -118,8 +147,11 @@ class Trainer:
         return time.perf_counter()
 
 
-def split(paired: Paired, t_B: torch.Tensor, size: int) -> Iterator[tuple[Paired, torch.Tensor]]:
-    """Micro-batches of a paired window: images, noise and index stay together."""
+def split(
+    paired: Paired, t_B: torch.Tensor, labels_B: torch.Tensor | None, size: int
+) -> Iterator[tuple[Paired, torch.Tensor, torch.Tensor | None]]:
+    """Micro-batches of a paired window: images, noise, index, times and labels stay together."""
     for start in range(0, len(t_B), size):
         rows = slice(start, start + size)
-        yield replace(paired, x=paired.x[rows], noise=paired.noise[rows], index=paired.index[rows]), t_B[rows]
+        micro = replace(paired, x=paired.x[rows], noise=paired.noise[rows], index=paired.index[rows])
+        yield micro, t_B[rows], None if labels_B is None else labels_B[rows]

@@ -15,7 +15,7 @@ class TrainingProgress:
     """Progress over all training steps of a command; a context manager."""
 
     def __init__(self, console: Console, total: int) -> None:
-        self.console, self.total, self.done, self.label = console, total, 0, ""
+        self.console, self.total, self.label, self.before, self.seen = console, total, "", 0, 0
         self.began = time.monotonic()
         self.bar = Progress(
             TextColumn("{task.description}"),
@@ -38,19 +38,24 @@ class TrainingProgress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.bar.stop()
 
-    def start_run(self, label: str) -> None:
-        """Name the run whose steps follow."""
-        self.label = label
-        self.bar.update(self.task, description=label)
+    def start_run(self, label: str, before: int = 0) -> None:
+        """Name the run whose steps follow, and how many steps lie before its first."""
+        self.label, self.before = label, before
+        self.bar.update(self.task, description=label, completed=before)
+
+    def say(self, sentence: str) -> None:
+        """Print a line above the bar."""
+        self.console.print(sentence, highlight=False)
 
     def watch(self, step: Step, point: Point | None) -> None:
         """Count a step; report an evaluation."""
-        self.done += 1
-        self.bar.update(self.task, completed=self.done)
+        done = self.before + step.step
+        self.seen += 1
+        self.bar.update(self.task, completed=done)
         if point is None:
             return
         scores = ", ".join(f"{score.fd:.3f} at {counted(count)}" for count, score in point.scores.items())
-        left = (time.monotonic() - self.began) / self.done * (self.total - self.done)
+        left = (time.monotonic() - self.began) / self.seen * (self.total - done)
         self.console.print(
             f"{self.label}: step {step.step}, Fréchet distance {scores} · "
             f"distance {distance_drop(step.before, step.after):+.1%}, {step.pairing_ms:.1f} ms"

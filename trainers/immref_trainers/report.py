@@ -35,8 +35,8 @@ def page(comparison: Comparison, figures: dict[str, Path]) -> str:
             f"<h1>{escape(title)}</h1>",
             '<p class="lead">Diffusion training pairs each image with random noise. Here the same network was trained on the '
             "same images in the same order with noise chosen, or images scaled, in other ways. Lower Fréchet distance means samples "
-            f"closer to the data ({escape(comparison.features)}, whose accuracy on held-out digits is "
-            f"{comparison.feature_accuracy:.1%}; {run.evaluation.num_samples:,} samples).</p>",
+            f"closer to the data ({escape(comparison.features)}; {escape(comparison.features_quality)}; "
+            f"{run.evaluation.num_samples:,} samples, {run.evaluation.draws} times).</p>",
             "<h2>What came out</h2><ul>",
             *(f"<li>{escape(sentence)}</li>" for sentence in tables.findings(comparison)),
             "</ul>",

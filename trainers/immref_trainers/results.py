@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from immref import Pairing
 from immref_trainers.config import Run
@@ -25,11 +25,38 @@ class Score:
     """Fréchet distances to the training images, to them in a second network's features, and to held-out images.
 
     The matched prior starts from noise that the held-out images chose: there the last is not a distance to unseen images.
+
+    Attributes
+    ----------
+    accuracy : share of samples that the feature network calls by the label that was asked for; None where none was
+    fd_within_class : mean over labels of the distance of a label's samples to its training images; None likewise
     """
 
     fd: float
     fd_second_features: float
     fd_held_out: float
+    accuracy: float | None = None
+    fd_within_class: float | None = None
+
+
+@dataclass(frozen=True)
+class Nearness:
+    """Are samples copies of training images? L2 distances in pixels to the nearest training image.
+
+    Attributes
+    ----------
+    samples, held_out : medians
+    copies : share of samples nearer to a training image than 99 % of held-out images are
+    """
+
+    samples: float
+    held_out: float
+    copies: float
+
+    @property
+    def ratio(self) -> float:
+        """1 where samples are as new as unseen images; 0 for copies."""
+        return self.samples / self.held_out
 
 
 Scores = dict[int, Score]  # by the sampler's steps
@@ -67,12 +94,20 @@ class Dose:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One trained run."""
+    """One trained run.
+
+    Attributes
+    ----------
+    skew : by how much a linear classifier told the label from the noise of training better than chance; None without labels
+    seconds : that the training steps took, evaluations aside
+    """
 
     run: Run
     curve: list[Point]
     priors: dict[str, Scores]
     dose: Dose
+    nearest: Nearness
+    skew: float | None
     seconds: float
 
 
@@ -94,7 +129,7 @@ class Comparison:
     command: str
     environment: Environment
     features: str
-    feature_accuracy: float
+    features_quality: str
     floor: list[Score]
     floor_exact: list[Score]
     exact: list[ExactRow]
@@ -132,8 +167,8 @@ def speedup(vanilla: list[Point], other: list[Point], steps: int) -> Speedup:
 
 
 def counted(steps: int) -> str:
-    """'4 steps', '1 step'."""
-    return f"{steps} step{'' if steps == 1 else 's'}"
+    """'4 steps', '1 step', 'adaptive steps'."""
+    return f"{steps or 'adaptive'} step{'' if steps == 1 else 's'}"
 
 
 def spread(values: list[float]) -> tuple[float, float]:
@@ -155,7 +190,13 @@ def by_pairing(comparison: Comparison) -> dict[Pairing, list[Outcome]]:
     return groups
 
 
-def speedups(comparison: Comparison, pairing: Pairing, steps: int) -> list[Speedup]:
-    """One speed-up per seed, each against vanilla of the same seed."""
-    vanilla = {outcome.run.seed: outcome.curve for outcome in by_pairing(comparison)[Pairing()]}
-    return [speedup(vanilla[outcome.run.seed], outcome.curve, steps) for outcome in by_pairing(comparison)[pairing]]
+def speedups(comparison: Comparison, pairing: Pairing, steps: int, *, by_time: bool = False) -> list[Speedup]:
+    """One speed-up per seed, each against vanilla of the same seed; `by_time` in training time instead of training steps."""
+    vanilla = {outcome.run.seed: outcome for outcome in by_pairing(comparison)[Pairing()]}
+    found = []
+    for outcome in by_pairing(comparison)[pairing]:
+        base = vanilla[outcome.run.seed]
+        by_steps = speedup(base.curve, outcome.curve, steps)
+        slower = outcome.dose.step_ms / base.dose.step_ms if by_time else 1.0
+        found.append(replace(by_steps, ratio=None if by_steps.ratio is None else by_steps.ratio / slower))
+    return found

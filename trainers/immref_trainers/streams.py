@@ -8,7 +8,7 @@ import numpy as np
 
 from immref import Seed
 
-TIME, ORDER, WEIGHTS, SAMPLING, PRIOR, FEATURES = range(1, 7)  # 0 is the noise
+TIME, ORDER, WEIGHTS, SAMPLING, PRIOR, FEATURES, AUGMENT, DROPOUT = range(1, 9)  # 0 is the noise
 
 
 def generator(purpose: int, seed: int, step: int = 0, rank: int = 0, micro: int = 0) -> np.random.Generator:
@@ -16,6 +16,6 @@ def generator(purpose: int, seed: int, step: int = 0, rank: int = 0, micro: int 
     return Seed(seed, step, rank, micro).generator(purpose)
 
 
-def torch_seed(purpose: int, seed: int) -> int:
-    """A 63-bit seed for torch's own generators (initial weights)."""
-    return int(generator(purpose, seed).integers(2**63))
+def torch_seed(purpose: int, seed: int, step: int = 0, rank: int = 0) -> int:
+    """A 63-bit seed for torch's own generators (initial weights, dropout)."""
+    return int(generator(purpose, seed, step, rank).integers(2**63))

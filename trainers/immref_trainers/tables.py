@@ -22,7 +22,12 @@ class Table:
 
 def all_tables(comparison: Comparison) -> list[Table]:
     """Every table, in reading order."""
-    return [exact(comparison), quality(comparison), speed(comparison), other_views(comparison)]
+    tables = [quality(comparison), speed(comparison), other_views(comparison)]
+    if comparison.exact:
+        tables.insert(0, exact(comparison))
+    if comparison.outcomes[0].run.network.class_conditional:
+        tables.append(classes(comparison))
+    return tables
 
 
 def exact(comparison: Comparison) -> Table:
@@ -50,10 +55,9 @@ def quality(comparison: Comparison) -> Table:
     rows = []
     for pairing, outcomes in by_pairing(comparison).items():
         rows.append([str(pairing), *(written(fds(outcomes, prior, count)) for count in counts for prior in PRIORS)])
-        if "temperature" in outcomes[0].priors:
-            std = outcomes[0].run.evaluation.temperature
-            cells = [[written(fds(outcomes, "temperature", count)), NOTHING, NOTHING] for count in counts]
-            rows.append([f"  noise ×{std:g}", *(cell for group in cells for cell in group)])
+        for control in controls(outcomes):
+            cells = [[written(fds(outcomes, control, count)), NOTHING, NOTHING] for count in counts]
+            rows.append([f"  {control}", *(cell for group in cells for cell in group)])
     return Table(
         "Trained networks: Fréchet distance",
         f"Sampled in {sampler_name(comparison)} steps. "
@@ -61,7 +65,7 @@ def quality(comparison: Comparison) -> Table:
         "gaussian: sampling starts from N(0, I), as in the paper; moment: from a Gaussian fitted to the noise that training saw; "
         "matched: from noise paired with held-out images. "
         "For vanilla, scaling and assignment the three are one law, so their spread is the noise of the metric. "
-        "“noise ×” is a control, vanilla started from wider noise: what a few-step sampler gains without any pairing.",
+        "“noise ×” are controls, vanilla started from noise shrunk or widened: what a sampler gains without any pairing.",
         ["pairing", *(f"{counted(count)}\n{prior}" for count in counts for prior in PRIORS)],
         rows,
     )
@@ -73,7 +77,11 @@ def speed(comparison: Comparison) -> Table:
     rows = []
     for pairing, outcomes in by_pairing(comparison).items():
         doses = [outcome.dose for outcome in outcomes]
-        faster = [" / ".join(map(str, speedups(comparison, pairing, count))) if pairing != Pairing() else "1" for count in counts]
+        faster = [
+            " / ".join(map(str, speedups(comparison, pairing, count, by_time=by_time))) if pairing != Pairing() else "1"
+            for count in counts
+            for by_time in (False, True)
+        ]
         rows.append(
             [
                 str(pairing),
@@ -87,10 +95,15 @@ def speed(comparison: Comparison) -> Table:
     steps = comparison.outcomes[0].run.max_train_steps
     return Table(
         "Speed-up, dose and cost",
-        "Speed-up: vanilla's training step of best distance over the step that reaches it, from N(0, I), one number per seed. "
+        "Speed-up: vanilla's training step of best distance over the step that reaches it, from N(0, I), one number per seed; and the "
+        "same in time, each step at its median cost. "
         f"Vanilla is trained for {steps:,} steps; where it still improves at the end, its best is the budget's end. "
         "Distance: change of the mean image-noise distance. E n²: 1 for standard normal noise.",
-        ["pairing", *(f"speed-up\n{counted(count)}" for count in counts), "distance", "E n²", "pairing\nms a step", "share of\nthe step"],
+        [
+            "pairing",
+            *(f"{what}\n{counted(count)}" for count in counts for what in ("speed-up", "in time")),
+            *("distance", "E n²", "pairing\nms a step", "share of\nthe step"),
+        ],
         rows,
     )
 
@@ -98,20 +111,56 @@ def speed(comparison: Comparison) -> Table:
 def other_views(comparison: Comparison) -> Table:
     """The same samples in other features and against unseen images."""
     counts = sampler_steps(comparison)
-    views = ("fd_second_features", "fd_held_out")
+    views = {"fd_second_features": "second features", "fd_held_out": "held-out images"}
     rows = [
-        [str(pairing), *(written(fds(outcomes, "gaussian", count, view)) for view in views for count in counts)]
+        [
+            str(pairing),
+            *(written(fds(outcomes, "gaussian", count, view)) for view in views for count in counts),
+            written([outcome.nearest.ratio for outcome in outcomes], 2),
+            written([100 * outcome.nearest.copies for outcome in outcomes], 1),
+        ]
         for pairing, outcomes in by_pairing(comparison).items()
     ]
     floors = [written([getattr(score, view) for score in comparison.floor]) for view in views]
-    rows.append(["training images again", *(floor for floor in floors for _ in counts)])
+    rows.append(["training images again", *(floor for floor in floors for _ in counts), NOTHING, NOTHING])
     return Table(
         "The same samples, judged otherwise",
-        "Fréchet distance from N(0, I) in the features of a second network, and against digits that neither the generator nor "
-        "the feature networks were fitted on. Last row: the training images themselves, drawn again.",
+        "Fréchet distance from N(0, I) in the features of a second network, and against images that neither the generator nor "
+        "the feature networks were fitted on; the training images themselves, drawn again, in the last row. Memorising: the median "
+        "distance of samples to their nearest training image over that of held-out images (1: as new as those), and the share of samples "
+        "nearer to one than 99 % of held-out images are.",
+        ["pairing", *(f"{name}\n{counted(count)}" for name in views.values() for count in counts), "nearest\nimage", "copies\n%"],
+        rows,
+    )
+
+
+def classes(comparison: Comparison) -> Table:
+    """Class-conditional sampling: is a sample of the class that was asked for?"""
+    counts = sampler_steps(comparison)
+    rows = []
+    for pairing, outcomes in by_pairing(comparison).items():
+        skews = [outcome.skew for outcome in outcomes if outcome.skew is not None]
+        cells = [
+            written(fds(outcomes, prior, count, view))
+            for view in ("accuracy", "fd_within_class")
+            for count in counts
+            for prior in ("gaussian", "matched")
+        ]
+        rows.append([str(pairing), *cells, written(skews) if skews else NOTHING])
+    return Table(
+        "Class by class",
+        "Share of samples that the feature network calls by the label asked for, and the mean over classes of the Fréchet distance to that "
+        "class's training images; from N(0, I), and from noise matched with held-out images of the label. Skew: by how much a linear "
+        "classifier tells the label from the noise of training better than chance; sampling a label from N(0, I) does not know of it.",
         [
             "pairing",
-            *(f"{name}\n{counted(count)}" for name in ("second features", "held-out digits") for count in counts),
+            *(
+                f"{name} {prior}\n{counted(count)}"
+                for name in ("accuracy", "distance")
+                for count in counts
+                for prior in ("gaussian", "matched")
+            ),
+            "skew",
         ],
         rows,
     )
@@ -124,10 +173,8 @@ def findings(comparison: Comparison) -> list[str]:
     sentences = []
     for count in sampler_steps(comparison):
         base = fds(vanilla[1], "gaussian", count)
-        if "temperature" in vanilla[1][0].priors:
-            warmer = fds(vanilla[1], "temperature", count)
-            std = vanilla[1][0].run.evaluation.temperature
-            sentences.append(f"control, {counted(count)}: vanilla from noise ×{std:g} {_ratio(warmer, base, band)}")
+        for control in controls(vanilla[1]):
+            sentences.append(f"control, {counted(count)}: vanilla from {control} {_ratio(fds(vanilla[1], control, count), base, band)}")
         for pairing, outcomes in others:
             parts = []
             for prior in PRIORS if pairing.method == "knn" else ("gaussian",):
@@ -158,6 +205,11 @@ def fds(outcomes: list[Outcome], prior: str, count: int, view: str = "fd") -> li
     """One view of the final score, per seed."""
     scores: list[Score] = [outcome.priors[prior][count] for outcome in outcomes]
     return [getattr(score, view) for score in scores]
+
+
+def controls(outcomes: list[Outcome]) -> list[str]:
+    """The starting noises that only vanilla was sampled from, by name."""
+    return [prior for prior in outcomes[0].priors if prior not in PRIORS]
 
 
 def sampler_name(comparison: Comparison) -> str:

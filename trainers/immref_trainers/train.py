@@ -5,25 +5,32 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.console import Console
 
-from immref_trainers.config import Run
-from immref_trainers.data import digits
-from immref_trainers.experiment import run_one
+from immref_trainers.config import Options, Run
+from immref_trainers.data.training import Images
+from immref_trainers.experiment import Context, run_one
 from immref_trainers.metrics.judge import Judge
 from immref_trainers.progress import TrainingProgress, duration
 from immref_trainers.results import Environment, Outcome, counted
+from immref_trainers.signals import Stop
 
 
-def train(run: Run, folder: Path, accelerator: Accelerator, where: Environment, console: Console) -> Outcome:
-    """Train, evaluate and write the run into `folder`."""
+def train(
+    run: Run, images: Images, folder: Path, accelerator: Accelerator, where: Environment, console: Console, options: Options
+) -> Outcome | None:
+    """Train, evaluate and write the run into `folder`; None where a signal stopped it."""
     console.print(
         f"pairing  {run.pairing}\nbackend  {where.backend}\ndevice   {where.device}, {where.threads} threads\noutput   {folder}",
         highlight=False,
     )
-    images = digits.load(run.data)
-    judge = Judge(images)
-    with TrainingProgress(console, run.max_train_steps) as progress:
+    judge = Judge(images, run)
+    console.print(f"images   {len(images.train):,} of {'×'.join(map(str, images.train.shape))}, {len(images.held_out):,} held out")
+    console.print(f"judged   by {judge.name}; {judge.quality}", highlight=False)
+    with Stop() as stop, TrainingProgress(console, run.max_train_steps) as progress:
         progress.start_run(f"{run.pairing}, seed {run.seed}")
-        outcome, _ = run_one(run, images, judge, accelerator, where, folder, progress.watch)
+        ended = run_one(run, folder, Context(images, judge, accelerator, where, options, stop, progress.say), progress.watch)
+    if ended is None:
+        return None
+    outcome = ended.outcome
     for prior, scores in outcome.priors.items():
         written = ", ".join(f"{score.fd:.3f} at {counted(count)}" for count, score in scores.items())
         console.print(f"{prior:12} Fréchet distance {written}", highlight=False)

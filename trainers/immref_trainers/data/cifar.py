@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from immref_trainers.data.listing import Listing, column
-from immref_trainers.data.settings import ImageData
+from immref_trainers.data.settings import Directory
 
 Array = np.ndarray[Any, Any]
 
@@ -17,7 +17,7 @@ RECORDS = 10_000  # of a file
 PIXELS = 3 * 32 * 32
 
 
-def listing(folder: Path, settings: ImageData) -> Listing:
+def listing(folder: Path, settings: Directory) -> Listing:
     """The training or the test images of the folder that holds the .bin files."""
     if settings.split not in FILES:
         raise ValueError(f"split must be train or test for CIFAR-10, got {settings.split!r}")

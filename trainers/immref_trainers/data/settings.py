@@ -1,14 +1,51 @@
 """Which images a run trains on, and what is done to them: plain settings that `run.json` can hold."""
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class ImageData:
+class Digits:
+    """scikit-learn's 1,797 handwritten digits, 8×8."""
+
+    dataset_name: Literal["digits"] = "digits"
+    pixel_std: float = 0.5
+    """Images are shifted by their global mean and divided so that pixels have this standard deviation."""
+    held_out: int = 297
+    """Images kept from training: for the matched prior and for a metric on unseen data."""
+
+    def __post_init__(self) -> None:
+        require(self.held_out >= 2, "data.held_out", "leave 2 digits on either side", self.held_out)
+        require(0 < self.pixel_std < math.inf, "data.pixel_std", "be finite and > 0", self.pixel_std)
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Square patches of the two photographs shipped inside scikit-learn."""
+
+    dataset_name: Literal["photos"] = "photos"
+    size: int = 16
+    patches: int = 20_000
+    """Patches to train on, drawn once."""
+    pixel_std: float = 0.5
+    """Patches are shifted by the photographs' mean and divided so that their pixels have this standard deviation."""
+    held_out: int = 2_000
+    """Patches of columns of the photographs that training never sees."""
+
+    def __post_init__(self) -> None:
+        require(8 <= self.size <= 40, "data.size", "be in [8, 40]", self.size)
+        require(self.patches >= 2, "data.patches", "be ≥ 2", self.patches)
+        require(self.held_out >= 2, "data.held_out", "be ≥ 2", self.held_out)
+        require(0 < self.pixel_std < math.inf, "data.pixel_std", "be finite and > 0", self.pixel_std)
+
+
+@dataclass(frozen=True)
+class Directory:
     """Images of a local directory."""
 
-    train_data_dir: str
+    dataset_name: Literal["directory"] = "directory"
+    train_data_dir: str = ""
     """CIFAR-10's binary version, class folders, parquet files or webdataset shards."""
     split: str = "train"
     """Where the directory has parts, as train/ and test/ or train-00000.parquet and test-00000.parquet: the part to take."""
@@ -31,17 +68,24 @@ class ImageData:
     """Cut at a random place instead of the centre."""
     max_unreadable: float = 0.0
     """The share of unreadable images, in [0, 1), that may be left out."""
+    held_out_split: str | None = None
+    """The part to judge unseen images by; without it, `held_out` images are kept from training."""
+    held_out: int = 500
 
     def __post_init__(self) -> None:
-        if self.resolution is not None and self.resolution < 1:
-            raise ValueError(f"resolution must be ≥ 1, got {self.resolution}")
-        if self.resize is not None and (self.resolution is None or self.resize < self.resolution):
-            raise ValueError(f"resize must be at least resolution, got {self.resize} with resolution {self.resolution}")
-        if self.random_crop and self.resolution is None:
-            raise ValueError("random_crop needs resolution, the size of the square to cut")
-        if self.channels not in (None, 1, 3):
-            raise ValueError(f"channels must be 1 or 3, or be left out, got {self.channels}")
-        if self.normalisation not in ("range", "unit_std"):
-            raise ValueError(f"normalisation must be range or unit_std, got {self.normalisation!r}")
-        if not 0 <= self.max_unreadable < 1:
-            raise ValueError(f"max_unreadable must be in [0, 1), got {self.max_unreadable}")
+        resolution, resize = self.resolution, self.resize
+        require(resolution is None or resolution >= 1, "data.resolution", "be ≥ 1", resolution)
+        wanted = f"be at least data.resolution, which is {resolution}"
+        require(resize is None or (resolution is not None and resize >= resolution), "data.resize", wanted, resize)
+        require(resolution is not None or not self.random_crop, "data.resolution", "be given with random_crop", resolution)
+        require(self.channels in (None, 1, 3), "data.channels", "be 1 or 3, or be left out", self.channels)
+        require(self.normalisation in ("range", "unit_std"), "data.normalisation", "be range or unit_std", repr(self.normalisation))
+        require(0 <= self.max_unreadable < 1, "data.max_unreadable", "be in [0, 1)", self.max_unreadable)
+        require(self.held_out >= 2, "data.held_out", "be ≥ 2", self.held_out)
+        require(self.held_out_split != self.split, "data.held_out_split", f"differ from data.split, {self.split}", self.held_out_split)
+
+
+def require(holds: bool, name: str, wanted: str, value: Any) -> None:
+    """The sentence for a setting that cannot work."""
+    if not holds:
+        raise ValueError(f"{name} must {wanted}, got {value}")

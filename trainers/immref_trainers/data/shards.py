@@ -9,7 +9,7 @@ from PIL import Image
 
 from immref_trainers.data.decode import SUFFIXES, decode
 from immref_trainers.data.listing import Listing, column, numbered
-from immref_trainers.data.settings import ImageData
+from immref_trainers.data.settings import Directory
 
 TEXTS = {".cls": "label", ".txt": "text"}
 END = bytes(1024)  # two empty blocks close an archive
@@ -26,7 +26,7 @@ class Sample:
     texts: dict[str, str] = field(default_factory=dict)
 
 
-def listing(folder: Path, files: list[Path], settings: ImageData) -> Listing:
+def listing(folder: Path, files: list[Path], settings: Directory) -> Listing:
     """Samples of the shards in order: an image each; where one has a label .cls (an integer) or a caption .txt, all must."""
     samples = [sample for file in files for sample in index(folder, file)]
 

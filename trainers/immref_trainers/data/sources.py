@@ -10,7 +10,7 @@ import numpy as np
 from immref_trainers.data import cifar, shards, tabular, transform
 from immref_trainers.data.decode import SUFFIXES, UNREADABLE
 from immref_trainers.data.listing import Listing
-from immref_trainers.data.settings import ImageData
+from immref_trainers.data.settings import Directory
 from immref_trainers.data.survey import Summary, each, fitted, recognised, survey
 from immref_trainers.data.transform import Normalisation, Views
 
@@ -80,7 +80,7 @@ class ImageSource:
 
 
 def open_images(
-    settings: ImageData,
+    settings: Directory,
     *,
     normalisation: Normalisation | None = None,
     known: Summary | None = None,
@@ -91,7 +91,7 @@ def open_images(
 
     Parameters
     ----------
-    settings : ImageData
+    settings : Directory
     normalisation : Normalisation, optional
         Constants measured before: held-out images take those of the training images.
     known : Summary, optional
@@ -114,7 +114,7 @@ def open_images(
     return ImageSource(summary, listing, rows, workers)
 
 
-def listed(settings: ImageData) -> Listing:
+def listed(settings: Directory) -> Listing:
     """What the directory holds, found by the names of its files."""
     folder = Path(settings.train_data_dir)
     if not folder.is_dir():

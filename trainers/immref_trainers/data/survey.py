@@ -12,7 +12,7 @@ from PIL import Image
 from immref_trainers.data import transform
 from immref_trainers.data.decode import UNREADABLE
 from immref_trainers.data.listing import Listing
-from immref_trainers.data.settings import ImageData
+from immref_trainers.data.settings import Directory
 from immref_trainers.data.transform import Normalisation
 
 Array = np.ndarray[Any, Any]
@@ -46,7 +46,7 @@ class Summary:
     digest : SHA-256 of names and labels, by which the same images are known again
     """
 
-    settings: ImageData
+    settings: Directory
     listed: int
     count: int
     unreadable: tuple[Unreadable, ...]
@@ -70,7 +70,7 @@ class Look:
 
 
 def survey(
-    listing: Listing, settings: ImageData, normalisation: Normalisation | None, workers: int, watch: Callable[[int, int], None] | None
+    listing: Listing, settings: Directory, normalisation: Normalisation | None, workers: int, watch: Callable[[int, int], None] | None
 ) -> Summary:
     """Read every image; constants that are not given are measured on the centre of each, not mirrored."""
     looks: dict[str, int] = {"L": 0, "RGB": 0}
@@ -116,7 +116,7 @@ def survey(
     )
 
 
-def look(listing: Listing, settings: ImageData, row: int) -> Look | str:
+def look(listing: Listing, settings: Directory, row: int) -> Look | str:
     """One image, or why it cannot be read."""
     try:
         image = listing.image(row)
@@ -126,14 +126,14 @@ def look(listing: Listing, settings: ImageData, row: int) -> Look | str:
     return Look(image.mode, image.size, np.asarray(seen.histogram()).reshape(-1, 256).sum(axis=0))
 
 
-def fitted(image: Image.Image, settings: ImageData, top: float = 0.5, left: float = 0.5) -> Image.Image:
+def fitted(image: Image.Image, settings: Directory, top: float = 0.5, left: float = 0.5) -> Image.Image:
     """The square that is asked for, or the image as it is."""
     if settings.resolution is None:
         return image
     return transform.square(image, settings.resolution, settings.resize or settings.resolution, top, left)
 
 
-def bearable(unreadable: list[Unreadable], listed: int, settings: ImageData) -> None:
+def bearable(unreadable: list[Unreadable], listed: int, settings: Directory) -> None:
     """Refuse to go on where more cannot be read than is allowed."""
     if len(unreadable) <= settings.max_unreadable * listed:
         return
@@ -145,7 +145,7 @@ def bearable(unreadable: list[Unreadable], listed: int, settings: ImageData) -> 
     )
 
 
-def recognised(known: Summary, listing: Listing, settings: ImageData) -> Summary:
+def recognised(known: Summary, listing: Listing, settings: Directory) -> Summary:
     """The earlier summary, if it is one of these images and settings; the directory may have moved."""
     if replace(known.settings, train_data_dir=settings.train_data_dir) != settings:
         raise ValueError(f"known must be a summary under the same settings, got {known.settings} and now {settings}")

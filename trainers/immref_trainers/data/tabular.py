@@ -10,12 +10,12 @@ from PIL import Image
 
 from immref_trainers.data.decode import SUFFIXES, decode
 from immref_trainers.data.listing import Listing, column, numbered
-from immref_trainers.data.settings import ImageData
+from immref_trainers.data.settings import Directory
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
-def folders(folder: Path, files: list[Path], settings: ImageData) -> Listing:
+def folders(folder: Path, files: list[Path], settings: Directory) -> Listing:
     """Images with the name of their folder as label, or with the columns of a metadata file beside them.
 
     Folders are labels where there are several and every image lies equally deep. With metadata, every image must be in it.
@@ -32,7 +32,7 @@ def folders(folder: Path, files: list[Path], settings: ImageData) -> Listing:
     return found
 
 
-def parquet(folder: Path, files: list[Path], settings: ImageData) -> Listing:
+def parquet(folder: Path, files: list[Path], settings: Directory) -> Listing:
     """Rows of parquet files, the image a column of encoded files: bytes, or the struct of bytes and path that `datasets` writes."""
     from datasets.packaged_modules.parquet.parquet import Parquet
 
@@ -53,7 +53,7 @@ def _built(builder: Any, folder: Path, files: list[Path]) -> Any:
         raise ValueError(f"{folder} cannot be read: {error.__cause__ or error}") from error
 
 
-def _listing(table: Any, folder: Path, settings: ImageData, *, local: bool) -> Listing:
+def _listing(table: Any, folder: Path, settings: Directory, *, local: bool) -> Listing:
     """The columns asked for, as a listing; `local`: the images are files of the folder, else bytes in the table."""
     import pyarrow.compute
     from datasets import ClassLabel

@@ -12,8 +12,6 @@ from immref_trainers import streams
 
 Array = np.ndarray[Any, Any]
 
-AUGMENT = 7  # a purpose of its own, beside those of `streams`
-
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -99,7 +97,7 @@ def views(count: int, seed: int, epoch_B: Array, index_B: Array, *, random_crop:
 @lru_cache(maxsize=2)
 def _drawn(count: int, seed: int, epoch: int) -> Array:
     """Three uniform numbers for each image (N, 3) of one epoch, by row; kept, as the next step needs them again."""
-    return streams.generator(AUGMENT, seed, epoch).random((count, 3))
+    return streams.generator(streams.AUGMENT, seed, epoch).random((count, 3))
 
 
 def square(image: Image.Image, resolution: int, side: int, top: float = 0.5, left: float = 0.5) -> Image.Image:

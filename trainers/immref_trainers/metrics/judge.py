@@ -1,18 +1,26 @@
-"""Fréchet distances of samples to real images, in three views, each with its floor."""
+"""Fréchet distances of samples to real images, in several views, each with its floor; and whether samples are copies."""
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 
 from immref.miscibility import frechet_distance
 from immref_trainers import streams
-from immref_trainers.data.digits import Images
-from immref_trainers.metrics import features
-from immref_trainers.results import Score
+from immref_trainers.config import Run
+from immref_trainers.data.settings import Digits
+from immref_trainers.data.training import Images, Source, chunks, draw
+from immref_trainers.metrics import features, inception, tasks
+from immref_trainers.results import Nearness, Score
 
 FloatArray = np.ndarray[Any, Any]
 
 FLOOR_DRAWS = 5
+REFERENCE = 50_000  # training images that samples are compared with at most
+LOOKED_AT = 2_000  # samples, and held-out images, whose nearest training image is looked for
+COPY = 0.01  # a sample nearer to a training image than this share of held-out images counts as a copy
 
 
 class Judge:
@@ -21,24 +29,64 @@ class Judge:
     The second network and the held-out images guard against a metric that only knows what it was fitted on.
     """
 
-    def __init__(self, images: Images) -> None:
-        (self.first, self.accuracy), (self.second, _) = features.fit(images, seed=1), features.fit(images, seed=2)
-        self.images = images
-        self.train_first, self.train_second = self.first(images.train), self.second(images.train)
-        self.held_out = self.first(images.held_out)
+    def __init__(self, images: Images, run: Run) -> None:
+        if run.evaluation.inception_weights is not None:
+            self.first = inception.load(run.evaluation.inception_weights, images)
+            self.second = tasks.fit(images, seed=2)
+        else:
+            fit = features.fit if isinstance(run.data, Digits) else tasks.fit
+            self.first, self.second = fit(images, seed=1), fit(images, seed=2)
+        self.name, self.quality, self.images = self.first.name, self.first.quality, images
+        self.train_first = gathered(images.train, lambda index: self.first.see(images.train.images(index)))
+        self.train_second = gathered(images.train, lambda index: self.second.see(images.train.images(index)))
+        self.held_out = gathered(images.held_out, lambda index: self.first.see(images.held_out.images(index)))
 
-    def score(self, samples: FloatArray) -> Score:
-        """Compare samples (M, C, H, W), image scaling undone, with the real images."""
-        seen = self.first(samples)
+    def score(self, samples: FloatArray, labels: FloatArray | None = None) -> Score:
+        """Compare samples (M, C, H, W), image scaling undone, with the real images; `labels` are those that were asked for."""
+        seen = self.first.see(samples)
         return Score(
             frechet_distance(seen, self.train_first),
-            frechet_distance(self.second(samples), self.train_second),
+            frechet_distance(self.second.see(samples), self.train_second),
             frechet_distance(seen, self.held_out),
+            None if labels is None or self.first.label is None else float(np.mean(self.first.label(samples) == labels)),
+            None if labels is None else self._within(seen, labels),
         )
 
     def floor(self, count: int) -> list[Score]:
         """Scores of `count` training images drawn with replacement: what perfect memorising would get."""
-        draws = (
-            streams.generator(streams.FEATURES, 0, micro=1 + i).integers(len(self.images.train), size=count) for i in range(FLOOR_DRAWS)
-        )
-        return [self.score(self.images.train[rows]) for rows in draws]
+        generators = (streams.generator(streams.FEATURES, 0, micro=1 + number) for number in range(FLOOR_DRAWS))
+        return [self.score(draw(self.images.train, count, generator)) for generator in generators]
+
+    def nearest(self, samples: FloatArray) -> Nearness:
+        """How far samples (M, C, H, W) are from the nearest training image, beside how far held-out images are."""
+        found, unseen = self._nearest(samples[:LOOKED_AT]), self._nearest_held_out
+        return Nearness(float(np.median(found)), float(np.median(unseen)), float(np.mean(found < np.quantile(unseen, COPY))))
+
+    @cached_property
+    def _nearest_held_out(self) -> FloatArray:
+        count = min(LOOKED_AT, len(self.images.held_out))
+        return self._nearest(self.images.held_out.images(np.arange(count)))
+
+    def _nearest(self, samples: FloatArray) -> FloatArray:
+        """L2 distance of each sample to its nearest training image, in the values of the images."""
+        flat = torch.from_numpy(samples.reshape(len(samples), -1))
+        best = torch.full((len(flat),), torch.inf)
+        for index in chunks(self.images.train, REFERENCE):
+            real = torch.from_numpy(self.images.train.images(index).reshape(len(index), -1))
+            best = torch.minimum(best, torch.cdist(flat, real).min(dim=1).values)
+        return best.numpy()
+
+    @cached_property
+    def _train_labels(self) -> FloatArray:
+        return gathered(self.images.train, self.images.train.labels)
+
+    def _within(self, seen: FloatArray, labels: FloatArray) -> float | None:
+        """Mean distance of a label's samples to its training images, over labels with more of both than there are features."""
+        parts = [(seen[labels == one], self.train_first[self._train_labels == one]) for one in np.unique(labels)]
+        enough = [frechet_distance(*part) for part in parts if min(map(len, part)) > seen.shape[1]]
+        return float(np.mean(enough)) if enough else None
+
+
+def gathered(source: Source, what: Callable[[FloatArray], Any]) -> FloatArray:
+    """What each of the first `REFERENCE` images has, a piece after the other."""
+    return np.concatenate([what(index) for index in chunks(source, REFERENCE)])

@@ -11,7 +11,7 @@ from torch import Tensor
 from immref import Paired
 from immref.diffusion import corrupt, target
 
-Predictor = Callable[[Tensor, Tensor], Tensor]  # (x_t, t_B) → prediction
+Predictor = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (x_t, t_B, labels_B) → prediction
 Array = np.ndarray[Any, Any]
 
 
@@ -32,12 +32,18 @@ class Regression:
     coefficients: Callable[[Tensor], tuple[Tensor, Tensor]]
     time_units: float
 
-    def loss(self, predict: Predictor, paired: Paired, t_B: Tensor) -> Tensor:
+    def loss(self, predict: Predictor, paired: Paired, t_B: Tensor, labels_B: Tensor | None = None) -> Tensor:
         """Mean squared error of the prediction; the noise that corrupts is the noise in the target."""
         a_B, b_B = self.coefficients(t_B)
         x_t = corrupt(paired.x, paired.noise, a_B, b_B)
-        return torch.nn.functional.mse_loss(predict(x_t, t_B), target(self.prediction, paired.x, paired.noise, a_B, b_B))
+        return torch.nn.functional.mse_loss(predict(x_t, t_B, labels_B), target(self.prediction, paired.x, paired.noise, a_B, b_B))
 
     def predictor(self, network: torch.nn.Module) -> Predictor:
-        """diffusers' network as a function (x_t, t_B) → prediction."""
-        return lambda x_t, t_B: network(x_t, t_B * self.time_units).sample
+        """diffusers' network as a function (x_t, t_B, labels_B) → prediction; labels are None where it is told none."""
+
+        def predict(x_t: Tensor, t_B: Tensor, labels_B: Tensor | None) -> Tensor:
+            told = {} if labels_B is None else {"class_labels": labels_B}
+            prediction: Tensor = network(x_t, t_B * self.time_units, **told).sample
+            return prediction
+
+        return predict

@@ -1,5 +1,7 @@
 """Recipes on scikit-learn's 1,797 handwritten digits: real data that is already on the disk."""
 
+from dataclasses import replace
+
 from immref import KNN, ImageScaling, LinearAssignment, Vanilla
 from immref_trainers.config import Evaluation, Objective, Run, Sampler
 
@@ -8,6 +10,13 @@ PAIRINGS = (
     KNN(k=4),  #            its best k for flow matching on CIFAR-10, where DDIM's is 8 (Table 4)
     LinearAssignment(),  #  Section 3.3.1
     ImageScaling(2.0),  #   Section 3.3.3
+)
+
+CLASS_PAIRINGS = (
+    Vanilla(),
+    KNN(k=4),
+    LinearAssignment(),  #                across classes, as the paper pairs on ImageNet
+    LinearAssignment(within="label"),  #  an extension: the noise cannot tell the class
 )
 
 
@@ -28,3 +37,8 @@ def ddim() -> Run:
         sampler=Sampler("ddim", timestep_spacing="trailing", clip_sample=True),
         evaluation=Evaluation(sampler_steps=(4, 20)),
     )
+
+
+def flow_classes() -> Run:
+    """`flow` with a network that is told the digit, so that a digit can be asked for."""
+    return replace(flow(), recipe="digits-flow-classes", network=replace(flow().network, class_conditional=True))

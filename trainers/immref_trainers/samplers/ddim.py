@@ -10,6 +10,7 @@ from immref import schedules
 from immref.diffusion import corrupt, recover
 from immref_trainers.config import Run
 from immref_trainers.objectives.regression import Predictor
+from immref_trainers.samplers.chunks import chunks
 
 Array = np.ndarray[Any, Any]
 
@@ -22,23 +23,24 @@ def path(run: Run, steps: int) -> tuple[Array, list[tuple[float, float]]]:
 
 
 @torch.inference_mode()
-def sample(predict: Predictor, noise: Tensor, steps: int, run: Run, largest: float, chunk: int = 500) -> Tensor:
+def sample(predict: Predictor, noise: Tensor, steps: int, run: Run, largest: float, labels: Tensor | None = None) -> Tensor:
     """Samples (M, ...) on the host, the image scaling undone.
 
     Parameters
     ----------
-    predict : (x_t, t_B) → prediction, of the kind that `run.objective` says
+    predict : (x_t, t_B, labels_B) → prediction, of the kind that `run.objective` says
     noise : starting noise (M, ...), on the network's device
     steps : network evaluations per sample
     run : whose objective, sampler and `Pairing.scale` these samples are
     largest : of the data's absolute values before scaling; with `clip_sample` a predicted image lies within scale times it
+    labels : of the samples (M,), where the network is told any
     """
     t_S, coefficients = path(run, steps)
     scale, prediction = run.pairing.scale, run.objective.prediction
     samples = []
-    for x_t in noise.split(chunk):
+    for x_t, labels_B in chunks(noise, labels):
         for t, here, there in zip(t_S.tolist(), coefficients[:-1], coefficients[1:], strict=True):
-            output = predict(x_t, torch.full((len(x_t),), t, device=x_t.device))
+            output = predict(x_t, torch.full((len(x_t),), t, device=x_t.device), labels_B)
             x, n = recover(prediction, output, x_t, *here)
             if run.sampler.clip_sample:
                 x = x.clamp(-scale * largest, scale * largest)

@@ -13,6 +13,7 @@ import numpy as np
 import immref
 from immref import Pairing
 from immref_trainers import streams
+from immref_trainers.data.training import Source
 
 FloatArray = np.ndarray[Any, Any]
 Prior = Literal["gaussian", "moment", "matched"]
@@ -22,22 +23,27 @@ RANK = 32  # directions whose variance `moment` keeps; the others share one
 MEASURED = 20_000  # paired noises that `moment` is fitted to
 
 
-def gaussian(shape: tuple[int, ...], seed: int, std: float = 1.0) -> FloatArray:
+def gaussian(shape: tuple[int, ...], seed: int, draw: int = 0) -> FloatArray:
     """Fixed starting noise: the same for every pairing and evaluation of a seed."""
-    return np.float32(std) * streams.generator(streams.SAMPLING, seed).standard_normal(shape, dtype=np.float32)
+    return streams.generator(streams.SAMPLING, seed, draw).standard_normal(shape, dtype=np.float32)
 
 
 def paired_noise(
-    images: FloatArray, labels: FloatArray, pairing: Pairing, batch: int, count: int, seed: int, place: Callable[[FloatArray], Any]
-) -> FloatArray:
-    """`count` noises chosen for random batches of `images`, as training chooses them; `place` moves a batch to the device."""
-    chosen = []
-    for step in range(-(-count // batch)):
-        rows = streams.generator(streams.PRIOR, seed, step).integers(len(images), size=batch)
-        word = int(streams.generator(streams.PRIOR, seed, step, micro=1).integers(2**63))
-        noise = immref.pair(place(images[rows]), pairing, group=labels[rows], rng=immref.Seed(word)).noise
+    source: Source, pairing: Pairing, window: int, count: int, seed: int, place: Callable[[FloatArray], Any], draw: int = 0
+) -> tuple[FloatArray, FloatArray | None]:
+    """`count` noises chosen for random windows of images, as training chooses them, and the labels of those images.
+
+    `place` moves a window to the device; another `draw` gives other noises for other images.
+    """
+    chosen, labels = [], []  # the latter empty where images have none
+    for step in range(-(-count // window)):
+        rows = streams.generator(streams.PRIOR, seed, step, draw).integers(len(source), size=window)
+        word = int(streams.generator(streams.PRIOR, seed, step, draw, micro=1).integers(2**63))
+        labels_B = source.labels(rows)
+        noise = immref.pair(place(source.images(rows)), pairing, group=labels_B, rng=immref.Seed(word)).noise
         chosen.append(np.asarray(noise.cpu() if hasattr(noise, "cpu") else noise))
-    return np.concatenate(chosen)[:count]
+        labels += [] if labels_B is None else [labels_B]
+    return np.concatenate(chosen)[:count], np.concatenate(labels)[:count] if labels else None
 
 
 def fit_moment(noise: FloatArray) -> dict[str, FloatArray]:

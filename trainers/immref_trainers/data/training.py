@@ -1,0 +1,128 @@
+"""What a run trains on: images by index as training sees them, and those that it never sees."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from immref_trainers.config import Run
+from immref_trainers.data.settings import Digits, Directory, Photos
+
+Array = np.ndarray[Any, Any]
+Watch = Callable[[int, int], None]
+
+SPLIT_SEED = 0  # the held-out images are the same in every run
+CHUNK = 500  # images in memory at a time
+
+
+class Source(Protocol):
+    """N images by index."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+
+    @property
+    def largest(self) -> float:
+        """The largest absolute value that an image has, or can have."""
+
+    def __len__(self) -> int: ...
+
+    def images(self, index_B: Array, epoch_B: Array | None = None) -> Array:
+        """Images (B, C, H, W) float32, normalised, as training sees them in these epochs; without, as they are."""
+
+    def labels(self, index_B: Array) -> Array | None:
+        """Labels (B,) int64, or None where the source has none."""
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A source in memory: images x (N, C, H, W) float32 and their labels y (N,)."""
+
+    x: Array
+    y: Array
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.x.shape[1:]
+        return channels, height, width
+
+    @property
+    def largest(self) -> float:
+        """Of the values that the images have."""
+        return float(max(self.x.max(), -self.x.min()))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def images(self, index_B: Array, epoch_B: Array | None = None) -> Array:  # noqa: ARG002
+        """The images; every epoch sees the same."""
+        x_B: Array = self.x[index_B]
+        return x_B
+
+    def labels(self, index_B: Array) -> Array:
+        """Their labels."""
+        y_B: Array = self.y[index_B]
+        return y_B
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images for training and those held out.
+
+    Attributes
+    ----------
+    classes : how many labels there are; 0 where images have none
+    low, high : the values that pictures show as black and white
+    """
+
+    train: Source
+    held_out: Source
+    classes: int
+    low: float
+    high: float
+
+    def pixels(self, x: Array) -> Array:
+        """Images (N, C, H, W) as bytes; what is darker than black or brighter than white is clipped."""
+        level = (x.astype(np.float64) - self.low) * (255 / (self.high - self.low))
+        return np.rint(level).clip(0, 255).astype(np.uint8)
+
+
+def open_images(settings: Digits | Photos | Directory, seed: int, workers: int = 1, watch: Watch | None = None) -> Images:
+    """The images that `settings` name; `seed` decides how augmented ones are seen."""
+    if isinstance(settings, Digits):
+        from immref_trainers.data import digits
+
+        return digits.load(settings)
+    if isinstance(settings, Photos):
+        from immref_trainers.data import photos
+
+        return photos.load(settings)
+    from immref_trainers.data import directory
+
+    return directory.load(settings, seed, workers, watch)
+
+
+def check(images: Images, run: Run) -> None:
+    """A ValueError where the network of `run` is not made for such images."""
+    _, height, width = images.train.shape
+    halvings = len(run.network.block_out_channels) - 1
+    if height % 2**halvings or width % 2**halvings:
+        raise ValueError(f"network.block_out_channels must have fewer levels: {height}×{width} images cannot be halved {halvings} times")
+    if run.network.class_conditional and not images.classes:
+        raise ValueError("network.class_conditional needs images with labels, and these have none")
+    if run.pairing.within == "label" and not images.classes:
+        raise ValueError("pairing.within label needs images with labels, and these have none")
+
+
+def chunks(source: Source, count: int | None = None) -> list[Array]:
+    """Indices of the first `count` images, of all without it, in pieces that fit into memory."""
+    index = np.arange(len(source) if count is None else min(count, len(source)))
+    return np.array_split(index, range(CHUNK, len(index), CHUNK))
+
+
+def draw(source: Source, count: int, generator: np.random.Generator) -> Array:
+    """`count` images drawn with replacement."""
+    return source.images(generator.integers(len(source), size=count))

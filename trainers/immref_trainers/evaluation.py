@@ -1,0 +1,144 @@
+"""Samples of the averaged network, judged: on the way from N(0, I), and at the end under every prior."""
+
+from dataclasses import dataclass, fields
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+
+from immref import Pairing
+from immref.miscibility import class_skew
+from immref_trainers import samplers
+from immref_trainers.data.training import Images, Source
+from immref_trainers.errors import TrainingError
+from immref_trainers.loop import Trainer
+from immref_trainers.metrics.judge import Judge
+from immref_trainers.results import Nearness, Score, Scores
+from immref_trainers.samplers import priors
+
+FloatArray = np.ndarray[Any, Any]
+Start = tuple[FloatArray, FloatArray | None]  # starting noise (M, ...) and the labels (M,) that are asked for
+
+GRID = 48  # samples kept as pictures
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What is measured once, at the end of training.
+
+    Attributes
+    ----------
+    fitted : the moment prior
+    priors : scores by prior, all but the one from N(0, I), which the curve ends with
+    nearest : whether samples are copies of training images
+    skew : how far above chance a linear classifier tells the label from the noise of training; None without labels
+    pictures : the first samples from N(0, I), by the sampler's steps
+    """
+
+    fitted: dict[str, FloatArray]
+    priors: dict[str, Scores]
+    nearest: Nearness
+    skew: float | None
+    pictures: dict[int, FloatArray]
+
+
+def curve_scores(trainer: Trainer, judge: Judge) -> Scores:
+    """Scores from N(0, I): the same noise for every pairing and at every evaluation of a seed."""
+    return judge_samples(trainer, judge, gaussian_starts(trainer))
+
+
+def at_the_end(trainer: Trainer, images: Images, judge: Judge) -> Ended:
+    """Everything that is measured once."""
+    run, starts = trainer.run, gaussian_starts(trainer)
+    produced, labels = paired(trainer, images.train, priors.MEASURED, 0)
+    fitted = priors.fit_moment(produced)
+    scores = {
+        "moment": judge_samples(trainer, judge, [(priors.moment(fitted, noise), labels) for noise, labels in starts]),
+        "matched": judge_samples(
+            trainer, judge, [paired(trainer, images.held_out, run.evaluation.num_samples, 1 + draw) for draw in range(run.evaluation.draws)]
+        ),
+    }
+    if run.pairing == Pairing():
+        for std in run.evaluation.temperatures:
+            warmer = [(np.float32(std) * noise, labels) for noise, labels in starts]
+            scores[f"noise ×{std:g}"] = judge_samples(trainer, judge, warmer)
+    told = class_skew(produced, labels) if run.network.class_conditional and labels is not None else None
+    most = max(run.evaluation.sampler_steps, key=lambda steps: steps or np.inf)
+    return Ended(
+        fitted,
+        scores,
+        judge.nearest(sample(trainer, starts[0], most)),
+        None if told is None else told.accuracy - told.chance,
+        {steps: sample(trainer, first(starts[0], GRID), steps) for steps in run.evaluation.sampler_steps},
+    )
+
+
+def gaussian_starts(trainer: Trainer) -> list[Start]:
+    """Fixed noise from N(0, I), a set for each draw; labels in turn where the network is told any."""
+    settings, shape = trainer.run.evaluation, trainer.source.shape
+    labels = np.arange(settings.num_samples) % trainer.classes if trainer.run.network.class_conditional else None
+    return [(priors.gaussian((settings.num_samples, *shape), trainer.run.seed, draw), labels) for draw in range(settings.draws)]
+
+
+def paired(trainer: Trainer, source: Source, count: int, draw: int) -> Start:
+    """Noise that the pairing chose for images of `source`, and their labels."""
+    run = trainer.run
+    window = run.train_batch_size * run.gradient_accumulation_steps
+    noise, labels = priors.paired_noise(source, run.pairing, window, count, run.seed, trainer.place, draw)
+    return noise, labels if run.network.class_conditional else None
+
+
+def judge_samples(trainer: Trainer, judge: Judge, starts: list[Start]) -> Scores:
+    """Scores by the sampler's steps, means over the sets of starting noise."""
+    scores = {}
+    for steps in trainer.run.evaluation.sampler_steps:
+        found = []
+        for start in starts:
+            samples = sample(trainer, start, steps)
+            if not np.isfinite(samples).all():
+                raise TrainingError(f"samples are not finite with learning rate {trainer.run.optimizer.learning_rate:g}; try a smaller one")
+            found.append(judge.score(samples, start[1]))
+        scores[steps] = mean_score(found)
+    return scores
+
+
+def sample(trainer: Trainer, start: Start, steps: int) -> FloatArray:
+    """Samples (M, ...) of the averaged network, image scaling undone; processes share the work."""
+    accelerator, (noise, labels) = trainer.accelerator, start
+    each = -(-len(noise) // accelerator.num_processes)
+    rows = (accelerator.process_index * each + np.arange(each)) % len(noise)  # the last process fills up from the front
+    part = samplers.sample(
+        trainer.run,
+        trainer.objective.predictor(trainer.average),
+        trainer.place(noise[rows]),
+        steps,
+        trainer.source.largest,
+        None if labels is None else trainer.place(labels[rows]),
+    )
+    if accelerator.num_processes == 1:
+        return part.numpy()
+    whole: FloatArray = accelerator.gather(part.to(accelerator.device)).cpu().numpy()
+    return whole[: len(noise)]
+
+
+def first(start: Start, count: int) -> Start:
+    """The first `count` of a start."""
+    noise, labels = start
+    return noise[:count], None if labels is None else labels[:count]
+
+
+def mean_score(scores: list[Score]) -> Score:
+    """The mean of every view that all have."""
+    columns: dict[str, list[Any]] = {field.name: [getattr(score, field.name) for score in scores] for field in fields(Score)}
+    means: dict[str, Any] = {name: None if None in values else fmean(values) for name, values in columns.items()}
+    return Score(**means)
+
+
+def any_process(accelerator: Accelerator, here: bool) -> bool:
+    """Whether it holds in any process."""
+    if accelerator.num_processes == 1:
+        return here
+    import torch
+
+    return bool(accelerator.reduce(torch.tensor(float(here), device=accelerator.device), "sum") > 0)

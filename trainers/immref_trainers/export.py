@@ -1,0 +1,67 @@
+"""A finished run as a folder that diffusers opens without this package."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import diffusers
+from diffusers import DDIMScheduler
+
+from immref_trainers.config import Run
+
+Facts = dict[str, Any]  # of data.json
+
+
+def export(run: Run, network: Any, facts: Facts, folder: Path) -> str | None:
+    """Write `unet/`, for DDPM `scheduler/`, and `model_index.json` where DDIMPipeline can sample; else return why it cannot.
+
+    Parameters
+    ----------
+    network : the averaged UNet2DModel
+    facts : {shape: [C, H, W], largest, low, high, classes}, the values that are black and white among them
+    """
+    network.save_pretrained(folder / "unet")
+    if run.objective.method == "ddpm":
+        scheduler(run, facts).save_pretrained(folder / "scheduler")
+    if reason := obstacle(run, facts):
+        return f"no pipeline is exported, network{'' if run.objective.method == 'flow' else ' and scheduler'} alone: {reason}"
+    index = {
+        "_class_name": "DDIMPipeline",
+        "_diffusers_version": diffusers.__version__,
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "unet": ["diffusers", "UNet2DModel"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return None
+
+
+def scheduler(run: Run, facts: Facts) -> DDIMScheduler:
+    """diffusers' form of the run's sampler."""
+    objective, sampler = run.objective, run.sampler
+    betas = {} if objective.beta_schedule == "squaredcos_cap_v2" else {"beta_start": objective.beta_start, "beta_end": objective.beta_end}
+    return DDIMScheduler(
+        num_train_timesteps=objective.num_train_timesteps,
+        beta_schedule=objective.beta_schedule,
+        prediction_type=objective.prediction,
+        timestep_spacing=sampler.timestep_spacing,
+        clip_sample=sampler.clip_sample,
+        clip_sample_range=run.pairing.scale * facts["largest"],
+        set_alpha_to_one=True,
+        steps_offset=0,
+        **betas,
+    )
+
+
+def obstacle(run: Run, facts: Facts) -> str | None:
+    """Why diffusers' DDIMPipeline would not make this run's images; None where it does."""
+    if run.objective.method == "flow":
+        return "diffusers has no unconditional pipeline for flow matching, and its schedulers for it expect the opposite velocity"
+    if run.network.class_conditional:
+        return "DDIMPipeline asks for no class"
+    if run.pairing.scale != 1:
+        return f"DDIMPipeline would not undo the image scaling of {run.pairing.scale:g}"
+    if (facts["low"], facts["high"]) != (-1.0, 1.0):
+        return f"DDIMPipeline takes black and white to be -1 and 1, and here they are {facts['low']:.3g} and {facts['high']:.3g}"
+    if facts["shape"][0] != 3:
+        return "DDIMPipeline makes pictures of three channels, and here there is one"
+    return None

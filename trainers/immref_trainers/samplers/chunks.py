@@ -1,0 +1,14 @@
+"""Many samples, some at a time."""
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+SIZE = 500  # samples that a network sees at once
+
+
+def chunks(noise: Tensor, labels: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Starting noise (B, ...) and its labels (B,), or None, in pieces."""
+    for start in range(0, len(noise), SIZE):
+        rows = slice(start, start + SIZE)
+        yield noise[rows], None if labels is None else labels[rows]

@@ -1,0 +1,89 @@
+"""`metrics.jsonl`: a line for every step, from which all that a run has to tell can be worked out again after it was resumed."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from immref_trainers.errors import TrainingError
+from immref_trainers.loop import Step
+from immref_trainers.results import Point, Score
+
+FILE = "metrics.jsonl"
+NAMES = {  # of a Step's fields, under the names that trackers expect
+    "step": "step",
+    "loss": "train/loss",
+    "grad_norm": "train/grad_norm",
+    "learning_rate": "train/lr",
+    "step_ms": "train/step_ms",
+    "before": "pairing/before",
+    "after": "pairing/after",
+    "mean_square": "pairing/mean_square",
+    "pairing_ms": "pairing/ms",
+}
+
+
+def line(step: Step, point: Point | None) -> dict[str, float]:
+    """The numbers of a step, and of the evaluation after it."""
+    numbers = {NAMES[name]: value for name, value in asdict(step).items()} | {"pairing/distance_ratio": step.after / step.before}
+    for count, score in (point.scores if point else {}).items():
+        numbers |= {f"eval/{name}@{count}": value for name, value in asdict(score).items() if value is not None}
+    return numbers
+
+
+def read(text: str) -> tuple[Step, Point | None]:
+    """A line's step and evaluation; a ValueError, KeyError or TypeError where it is none."""
+    numbers = json.loads(text)
+    step = Step(**{name: numbers[column] for name, column in NAMES.items()})
+    scores: dict[int, dict[str, float]] = {}
+    for column, value in numbers.items():
+        if column.startswith("eval/"):
+            name, _, count = column.removeprefix("eval/").partition("@")
+            scores.setdefault(int(count), {})[name] = value
+    return step, Point(step.step, {count: Score(**views) for count, views in scores.items()}) if scores else None
+
+
+class StepLog:
+    """The log of a run that has done `done` steps: its first `done` lines stay, what came after them is dropped."""
+
+    def __init__(self, folder: Path, done: int) -> None:
+        self.path = folder / FILE
+        self.steps: list[Step] = []
+        self.points: list[Point] = []
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)[:done] if done else []
+        for number, text in enumerate(lines, start=1):
+            try:
+                step, point = read(text)
+            except (ValueError, KeyError, TypeError):
+                raise TrainingError(f"{self.path} is damaged in line {number}") from None
+            if step.step != number or not text.endswith("\n"):
+                raise TrainingError(f"{self.path} is damaged in line {number}: it should be step {number}")
+            self._keep(step, point)
+        if len(lines) < done:
+            raise TrainingError(f"{self.path} has {len(lines)} lines, fewer than the {done} steps of the checkpoint")
+        kept = self.path.with_suffix(".kept")
+        kept.write_text("".join(lines), encoding="utf-8")
+        kept.replace(self.path)
+        self.file = self.path.open("a", encoding="utf-8")
+
+    def append(self, step: Step, point: Point | None) -> None:
+        """Write a step."""
+        self._keep(step, point)
+        self.file.write(json.dumps(line(step, point)) + "\n")
+        self.file.flush()
+
+    def sync(self) -> None:
+        """Wait until the lines are on the disk, so that no checkpoint knows more than the log."""
+        os.fsync(self.file.fileno())
+
+    def __enter__(self) -> "StepLog":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.file.close()
+
+    def _keep(self, step: Step, point: Point | None) -> None:
+        self.steps.append(step)
+        if point is not None:
+            self.points.append(point)
