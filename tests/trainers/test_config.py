@@ -8,7 +8,7 @@ import pytest
 from immref import KNN, ImageScaling, LinearAssignment, Pairing, Vanilla
 from immref_trainers import recipes
 from immref_trainers.config import Evaluation, Objective, Optimizer, Run, Sampler, UNet, load_run, parse_pairing, read, to_json
-from immref_trainers.data.settings import Digits
+from immref_trainers.data.settings import Digits, Directory
 
 RUN = Run(recipe="digits-flow")
 DDIM = {"objective": Objective("ddpm", "epsilon"), "sampler": Sampler("ddim")}
@@ -204,3 +204,13 @@ def test_a_pairing_that_does_not_exist_is_refused(text, words):
 def test_a_plan_that_compares_nothing_is_refused(pairings, seeds, words):
     with pytest.raises(ValueError, match=words):
         recipes.plan(RUN, pairings, seeds)
+
+
+def test_a_run_on_a_directory_survives_run_json():
+    """With settings that are None and settings that are not."""
+    for settings in (
+        Directory(train_data_dir="images"),
+        Directory(train_data_dir="images", resolution=8, channels=3, held_out_split="test"),
+    ):
+        run = dataclasses.replace(RUN, data=settings)
+        assert read(Run, to_json(run)) == run

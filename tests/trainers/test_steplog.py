@@ -1,7 +1,11 @@
 """metrics.jsonl gives every step back, and a log that does not fit its checkpoint is refused."""
 
+import os
+from pathlib import Path
+
 import pytest
 
+from immref_trainers import steplog
 from immref_trainers.errors import TrainingError
 from immref_trainers.loop import Step
 from immref_trainers.results import Point, Score
@@ -54,3 +58,24 @@ def test_lines_out_of_order_are_refused(tmp_path):
     file.write_text("".join(lines[::-1]), encoding="utf-8")
     with pytest.raises(TrainingError, match=r"damaged in line 1: it should be step 1"):
         StepLog(tmp_path, 5)
+
+
+def test_a_log_that_is_gone_or_not_text_is_refused_with_a_sentence(tmp_path):
+    with pytest.raises(TrainingError, match=r"metrics\.jsonl has 0 lines, fewer than the 1 steps of the checkpoint"):
+        StepLog(tmp_path, 1)
+    file = written(tmp_path)
+    data = file.read_bytes()
+    for place in (3, len(data) // 2):
+        file.write_bytes(data[:place] + b"\xff" + data[place + 1 :])
+        with pytest.raises(TrainingError, match=r"metrics\.jsonl is damaged in line"):
+            StepLog(tmp_path, 5)
+
+
+def test_the_shortened_log_is_on_the_disk_before_it_takes_the_name(tmp_path, monkeypatch):
+    written(tmp_path)
+    order = []
+    sync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(steplog.os, "fsync", lambda number: order.append("sync") or sync(number))
+    monkeypatch.setattr(Path, "replace", lambda path, target: order.append(f"{path.name} to {target.name}") or replace(path, target))
+    StepLog(tmp_path, 3).file.close()
+    assert order == ["sync", "metrics.kept to metrics.jsonl"]

@@ -25,6 +25,7 @@ usage: immref COMMAND [RECIPE] [settings]
 commands
   compare   the same recipe under several pairings: tables, curves, samples, report   (--seeds 3 for error bars)
   train     one run of a recipe                                                       (--pairing.method knn --pairing.k 8)
+  verify    are a run's checkpoints whole, and does it repeat its steps bit for bit?    (immref verify RUN)
   bench     what pairing costs on this machine, beside the paper's Table 5            (--quick, --output-dir DIR)
   advise    what pairing would do to your data, and which k    (digits, photos, a folder of images or an array file: --data PATH)
   analyze   the paper's analyses of the noise: kl
@@ -123,6 +124,17 @@ def _stopped(command: str, folder: Path, options: Options) -> int:
     return 0
 
 
+def run_verify(argv: list[str]) -> int:
+    """Are a run's files what they were, and does it repeat its own steps?"""
+    if not argv or argv[0].startswith("-"):
+        raise UsageError("verify needs the folder of a run: immref verify RUN")
+    from rich.console import Console
+
+    from immref_trainers import verify
+
+    return 0 if verify.verify(Path(argv[0]), _settings(verify.Settings(), argv[1:], "immref verify RUN"), Console()) else 1
+
+
 def run_recipes(argv: list[str]) -> int:
     """List the recipes."""
     _no_more(argv, "recipes")
@@ -182,6 +194,7 @@ ANALYSES = ("kl",)
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "compare": run_compare,
     "train": run_train,
+    "verify": run_verify,
     "bench": run_bench,
     "advise": run_advise,
     "analyze": run_analyze,

@@ -276,7 +276,7 @@ def load_run(folder: Path) -> Run:
 def _decode(kind: Any, value: Any, where: str) -> Any:
     """`value` as `kind`: a dataclass or one of several, a Literal, a homogeneous tuple, a plain type, or None where that is allowed."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin is UnionType:
+    if origin in (UnionType, typing.Union):  # Literal | None is the latter
         return _decode(_member(args, value, where), value, where)
     if dataclasses.is_dataclass(kind):
         return _decode_record(kind, value, where)

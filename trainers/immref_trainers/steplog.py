@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,23 @@ def read(text: str) -> tuple[Step, Point | None]:
     return step, Point(step.step, {count: Score(**views) for count, views in scores.items()}) if scores else None
 
 
+def written(path: Path) -> list[str]:
+    """The lines of a log, its last one torn perhaps; none where there is no file."""
+    return path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.is_file() else []
+
+
+def entries(path: Path, lines: list[str]) -> Iterator[tuple[Step, Point | None]]:
+    """What the first lines of the log in `path` say; a TrainingError names the line that is damaged or out of order."""
+    for number, text in enumerate(lines, start=1):
+        try:
+            step, point = read(text)
+        except (ValueError, KeyError, TypeError):
+            raise TrainingError(f"{path} is damaged in line {number}") from None
+        if step.step != number or not text.endswith("\n"):
+            raise TrainingError(f"{path} is damaged in line {number}: it should be step {number}")
+        yield step, point
+
+
 class StepLog:
     """The log of a run that has done `done` steps: its first `done` lines stay, what came after them is dropped."""
 
@@ -51,19 +69,16 @@ class StepLog:
         self.path = folder / FILE
         self.steps: list[Step] = []
         self.points: list[Point] = []
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)[:done] if done else []
-        for number, text in enumerate(lines, start=1):
-            try:
-                step, point = read(text)
-            except (ValueError, KeyError, TypeError):
-                raise TrainingError(f"{self.path} is damaged in line {number}") from None
-            if step.step != number or not text.endswith("\n"):
-                raise TrainingError(f"{self.path} is damaged in line {number}: it should be step {number}")
+        lines = written(self.path)[:done] if done else []
+        for step, point in entries(self.path, lines):
             self._keep(step, point)
         if len(lines) < done:
             raise TrainingError(f"{self.path} has {len(lines)} lines, fewer than the {done} steps of the checkpoint")
         kept = self.path.with_suffix(".kept")
-        kept.write_text("".join(lines), encoding="utf-8")
+        with kept.open("w", encoding="utf-8") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut could leave the new name with nothing in it
         kept.replace(self.path)
         self.file = self.path.open("a", encoding="utf-8")
 

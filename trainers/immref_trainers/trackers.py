@@ -12,6 +12,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from immref._checks import nearest_name
 from immref_trainers import config, steplog
 from immref_trainers.config import Run
+from immref_trainers.errors import UsageError
 from immref_trainers.loop import Step
 from immref_trainers.results import Point
 
@@ -28,13 +29,14 @@ class Tracker:
             return
         if report_to not in LOGGER_TYPE_TO_CLASS:
             known = ", ".join(LOGGER_TYPE_TO_CLASS)
-            raise ValueError(f"report_to must be one of {known}, got {report_to!r}{nearest_name(report_to, LOGGER_TYPE_TO_CLASS)}")
+            raise UsageError(f"report_to must be one of {known}, got {report_to!r}{nearest_name(report_to, LOGGER_TYPE_TO_CLASS)}")
         if report_to not in [str(name) for name in get_available_trackers()]:
             say(f"report_to {report_to}: its package is missing, nothing is sent; pip install {report_to}")
             return
         kind = LOGGER_TYPE_TO_CLASS[report_to]
         where = (folder / "trackers",) if kind.requires_logging_directory else ()
         self.tracker = kind(run.recipe, *where)
+        self.tracker.start()
         self.tracker.store_init_configuration({"run": json.dumps(json.loads(config.to_json(run)))})
 
     def log(self, step: Step, point: Point | None) -> None:
