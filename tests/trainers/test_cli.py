@@ -10,9 +10,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from console import command
 from safetensors.numpy import load_file
 
-from immref import KNN, Pairing, Vanilla, __main__, dispatch
+from immref import KNN, Pairing, Vanilla, dispatch
 from immref_trainers import config, exact_field
 from immref_trainers.config import Run, load_run, read, run_name
 from immref_trainers.loop import Trainer
@@ -24,14 +25,6 @@ SMALL = (
     *("--max-train-steps", STEPS, "--evaluation.at-steps", 10, STEPS, "--evaluation.num-samples", 64, "--evaluation.sampler-steps", 1, 2),
     *("--train-batch-size", 32, "--network.block-out-channels", 8, "--network.norm-num-groups", 4),
 )
-
-
-def command(monkeypatch, *argv):
-    """Run `immref ARGV` in this process; return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["immref", *map(str, argv)])
-    with pytest.raises(SystemExit) as ended:
-        __main__.main()
-    return ended.value.code
 
 
 @pytest.fixture(scope="module", autouse=True)

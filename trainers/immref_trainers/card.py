@@ -6,6 +6,8 @@ from typing import Any
 from immref_trainers.config import Run, run_name
 from immref_trainers.results import Environment, Outcome, counted
 
+INSTEAD_OF_ADAPTIVE = 100  # Euler steps in the card of a run that was judged by the adaptive solver alone
+
 CODE = {
     "pipeline": """\
 from diffusers import DDIMPipeline
@@ -99,7 +101,7 @@ def code(run: Run, facts: dict[str, Any], reason: str | None) -> str:
         width=width,
         labels=f"\nlabels = torch.arange(16) % {facts['classes']}" if told else "",
         argument=", class_labels=labels" if told else "",
-        steps=max(run.evaluation.sampler_steps),
+        steps=max(run.evaluation.sampler_steps) or INSTEAD_OF_ADAPTIVE,
         scale=run.pairing.scale,
         low=facts["low"],
         high=facts["high"],

@@ -25,6 +25,7 @@ usage: immref COMMAND [RECIPE] [settings]
 commands
   compare   the same recipe under several pairings: tables, curves, samples, report   (--seeds 3 for error bars)
   train     one run of a recipe                                                       (--pairing.method knn --pairing.k 8)
+  sample    new images of a finished run                              (immref sample RUN --num-samples 64 --prior moment)
   verify    are a run's checkpoints whole, and does it repeat its steps bit for bit?    (immref verify RUN)
   bench     what pairing costs on this machine, beside the paper's Table 5            (--quick, --output-dir DIR)
   advise    what pairing would do to your data, and which k    (digits, photos, a folder of images or an array file: --data PATH)
@@ -135,6 +136,21 @@ def run_verify(argv: list[str]) -> int:
     return 0 if verify.verify(Path(argv[0]), _settings(verify.Settings(), argv[1:], "immref verify RUN"), Console()) else 1
 
 
+def run_sample(argv: list[str]) -> int:
+    """New images of a finished run."""
+    if not argv or argv[0].startswith("-"):
+        raise UsageError("sample needs the folder of a run: immref sample RUN")
+    from rich.console import Console
+
+    from immref_trainers import environment, sample
+
+    settings = _settings(sample.Settings(), argv[1:], "immref sample RUN")
+    with _usage():
+        device = environment.accelerator().device
+    sample.sample(Path(argv[0]), settings, device, Console())
+    return 0
+
+
 def run_recipes(argv: list[str]) -> int:
     """List the recipes."""
     _no_more(argv, "recipes")
@@ -194,6 +210,7 @@ ANALYSES = ("kl",)
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "compare": run_compare,
     "train": run_train,
+    "sample": run_sample,
     "verify": run_verify,
     "bench": run_bench,
     "advise": run_advise,

@@ -24,7 +24,7 @@ def export(run: Run, network: Any, facts: Facts, folder: Path) -> str | None:
     if run.objective.method == "ddpm":
         scheduler(run, facts).save_pretrained(folder / "scheduler")
     if reason := obstacle(run, facts):
-        return f"no pipeline is exported, network{'' if run.objective.method == 'flow' else ' and scheduler'} alone: {reason}"
+        return f"no pipeline is exported, {'network' if run.objective.method == 'flow' else 'network and scheduler'} alone: {reason}"
     index = {
         "_class_name": "DDIMPipeline",
         "_diffusers_version": diffusers.__version__,
@@ -36,7 +36,7 @@ def export(run: Run, network: Any, facts: Facts, folder: Path) -> str | None:
 
 
 def scheduler(run: Run, facts: Facts) -> DDIMScheduler:
-    """diffusers' form of the run's sampler."""
+    """diffusers' form of the run's sampler, the same in numbers of steps that divide num_train_timesteps; never with linspace."""
     objective, sampler = run.objective, run.sampler
     betas = {} if objective.beta_schedule == "squaredcos_cap_v2" else {"beta_start": objective.beta_start, "beta_end": objective.beta_end}
     return DDIMScheduler(
@@ -56,12 +56,15 @@ def obstacle(run: Run, facts: Facts) -> str | None:
     """Why diffusers' DDIMPipeline would not make this run's images; None where it does."""
     if run.objective.method == "flow":
         return "diffusers has no unconditional pipeline for flow matching, and its schedulers for it expect the opposite velocity"
+    if run.sampler.timestep_spacing == "linspace":
+        return "with linspace spacing diffusers' DDIM steps past the times that it visits, so that its images differ"
     if run.network.class_conditional:
         return "DDIMPipeline asks for no class"
     if run.pairing.scale != 1:
         return f"DDIMPipeline would not undo the image scaling of {run.pairing.scale:g}"
     if (facts["low"], facts["high"]) != (-1.0, 1.0):
         return f"DDIMPipeline takes black and white to be -1 and 1, and here they are {facts['low']:.3g} and {facts['high']:.3g}"
-    if facts["shape"][0] != 3:
-        return "DDIMPipeline makes pictures of three channels, and here there is one"
+    _, height, width = facts["shape"]
+    if height != width:
+        return f"DDIMPipeline makes squares, and here images are {height}×{width}"
     return None

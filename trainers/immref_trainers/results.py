@@ -55,8 +55,8 @@ class Nearness:
 
     @property
     def ratio(self) -> float:
-        """1 where samples are as new as unseen images; 0 for copies."""
-        return self.samples / self.held_out
+        """1 where samples are as new as unseen images; 0 for copies; infinite where held-out images were trained on."""
+        return self.samples / self.held_out if self.held_out else math.inf
 
 
 Scores = dict[int, Score]  # by the sampler's steps

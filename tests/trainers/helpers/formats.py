@@ -44,20 +44,20 @@ def binary(path, labels=None):
     return records
 
 
-def table(path, file="data.parquet", rows=ALL, **columns):
+def table(path, file="data.parquet", rows=ALL, pixels=PIXELS, **columns):
     path.mkdir(parents=True, exist_ok=True)
     pyarrow.parquet.write_table(
-        pyarrow.table({"image": [encoded(PIXELS[row]) for row in rows], "label": LABELS[rows].tolist()} | columns), path / file
+        pyarrow.table({"image": [encoded(pixels[row]) for row in rows], "label": LABELS[rows].tolist()} | columns), path / file
     )
     return path
 
 
-def shard(path, rows, file="shard-0.tar", extra=()):
+def shard(path, rows, file="shard-0.tar", extra=(), pixels=PIXELS):
     """A tar with an image, a label and a caption for each row."""
     path.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path / file, "w") as archive:
         for row in rows:
-            members = {"png": encoded(PIXELS[row]), "cls": str(LABELS[row]).encode(), "txt": f"picture {row}".encode()}
+            members = {"png": encoded(pixels[row]), "cls": str(LABELS[row]).encode(), "txt": f"picture {row}".encode()}
             for suffix, content in members.items():
                 added(archive, f"{row:03}.{suffix}", content)
         for name, content in extra:

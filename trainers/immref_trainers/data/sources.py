@@ -116,6 +116,8 @@ def open_images(
 
 def listed(settings: Directory) -> Listing:
     """What the directory holds, found by the names of its files."""
+    if not settings.train_data_dir:
+        raise ValueError("data.train_data_dir must be given, the local directory with the images")
     folder = Path(settings.train_data_dir)
     if not folder.is_dir():
         kind = "is a file" if folder.exists() else "does not exist"

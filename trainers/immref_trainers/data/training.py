@@ -85,9 +85,14 @@ class Images:
     high: float
 
     def pixels(self, x: Array) -> Array:
-        """Images (N, C, H, W) as bytes; what is darker than black or brighter than white is clipped."""
-        level = (x.astype(np.float64) - self.low) * (255 / (self.high - self.low))
-        return np.rint(level).clip(0, 255).astype(np.uint8)
+        """Images (N, C, H, W) as bytes."""
+        return as_bytes(x, self.low, self.high)
+
+
+def as_bytes(x: Array, low: float, high: float) -> Array:
+    """Images as bytes by the values that are black and white, either of which may be larger; what lies beyond is clipped."""
+    pixels: Array = np.rint((x.astype(np.float64) - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
+    return pixels
 
 
 def open_images(settings: Digits | Photos | Directory, seed: int, workers: int = 1, watch: Watch | None = None) -> Images:

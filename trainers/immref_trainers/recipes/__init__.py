@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from immref import Pairing
 from immref._checks import nearest_name
 from immref_trainers.config import Run
-from immref_trainers.recipes import digits, photos
+from immref_trainers.recipes import cifar10, digits, photos
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Recipe:
 RECIPES = {
     "digits-flow": Recipe(digits.flow, digits.PAIRINGS, "flow matching on scikit-learn's digits, 8×8; minutes on a CPU"),
     "digits-ddim": Recipe(digits.ddim, digits.PAIRINGS, "DDPM training and DDIM sampling on the same digits with the same network"),
+    "cifar10-ddim": Recipe(cifar10.ddim, cifar10.DDIM_PAIRINGS, "the paper's DDIM on CIFAR-10, from --data.train-data-dir; a GPU"),
+    "cifar10-flow": Recipe(cifar10.flow, cifar10.FLOW_PAIRINGS, "the paper's flow matching on CIFAR-10, likewise"),
     "photos-flow": Recipe(photos.flow, photos.PAIRINGS, "flow matching on 16×16 patches of two photographs; a few minutes a run"),
     "photos-ddim": Recipe(photos.ddim, photos.PAIRINGS, "DDPM training and DDIM sampling on the same patches with the same network"),
     "digits-flow-classes": Recipe(digits.flow_classes, digits.CLASS_PAIRINGS, "digits-flow, class-conditional: can a digit be asked for?"),

@@ -51,6 +51,7 @@ def fit_moment(noise: FloatArray) -> dict[str, FloatArray]:
     flat_ND = noise.reshape(len(noise), -1).astype(np.float64)
     mean_D = flat_ND.mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov(flat_ND, rowvar=False))
+    values = values.clip(min=0)  # rounding, where there are fewer noises than numbers
     order = np.argsort(-np.abs(values - np.median(values)))  # the directions that pairing changed most
     kept, rest = order[:RANK], order[RANK:]
     isotropic = values[rest].mean() if len(rest) else 1.0

@@ -1,0 +1,128 @@
+"""`immref sample`: new images of a finished run, from its folder alone."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from diffusers import UNet2DModel
+from PIL import Image
+from rich.console import Console
+from safetensors.numpy import load_file, save_file
+
+from immref_trainers import config, environment, figures, objectives, samplers
+from immref_trainers.config import Run
+from immref_trainers.data.settings import require
+from immref_trainers.data.training import as_bytes
+from immref_trainers.errors import TrainingError, UsageError
+from immref_trainers.results import counted
+from immref_trainers.samplers import priors
+
+FloatArray = np.ndarray[Any, Any]
+
+NEEDED = ("run.json", "data.json", "prior.safetensors", "unet/config.json", "unet/diffusion_pytorch_model.safetensors")
+IN_GRID = 400  # images that grid.png shows at most
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How many images, and from which noise."""
+
+    num_samples: int = 64
+    steps: int | None = None
+    """Of the run's sampler, 0 for flow matching's adaptive solver; the most that the run was judged by where left out."""
+    prior: Literal["gaussian", "moment"] = "gaussian"
+    """Start from N(0, I), or from the Gaussian fitted to the noise that the run's pairing produced."""
+    seed: int = 0
+    label: int | None = None
+    """What to ask a class-conditional network for; every label in turn where left out."""
+    output_dir: Path | None = None
+    """A new or empty folder; by default one under runs/ named after the run and the time."""
+
+    def __post_init__(self) -> None:
+        require(self.num_samples >= 1, "num_samples", "be ≥ 1", self.num_samples)
+        require(0 <= self.seed < 2**63, "seed", "be in [0, 2**63)", self.seed)
+
+
+def sample(folder: Path, settings: Settings, device: torch.device | str, console: Console) -> Path:
+    """Write `num_samples` images of the run in `folder` as PNG files, `grid.png` and `samples.safetensors`; return their folder.
+
+    Raises
+    ------
+    UsageError
+        Where `folder` is not a finished run, or the settings do not suit it.
+    FileExistsError
+        Where the output folder already holds something.
+    TrainingError
+        Where samples are not finite.
+    """
+    run, facts = opened(folder)
+    steps, labels = steps_of(run, settings.steps), labels_of(run, settings, facts["classes"])
+    name = f"{folder.resolve().name}-samples-{time.strftime('%Y%m%d-%H%M%S')}"
+    output = settings.output_dir or Path("runs") / name
+    environment.check_new(output)
+
+    noise = priors.gaussian((settings.num_samples, *facts["shape"]), settings.seed)
+    if settings.prior == "moment":
+        noise = priors.moment(load_file(folder / "prior.safetensors"), noise)
+    network = UNet2DModel.from_pretrained(folder / "unet", local_files_only=True, use_safetensors=True).to(device).eval()
+    predict = objectives.build(run.objective, torch.empty(0, device=device)).predictor(network)
+    told = None if labels is None else torch.from_numpy(labels).to(device)
+    with console.status(f"{settings.num_samples:,} samples in {counted(steps)} each"):
+        x = samplers.sample(run, predict, torch.from_numpy(noise).to(device), steps, facts["largest"], told).numpy()
+    if not np.isfinite(x).all():
+        raise TrainingError(f"samples of {folder} are not finite in {counted(steps)}")
+    write(x, labels, as_bytes(x, facts["low"], facts["high"]), environment.new_folder(output))
+    console.print(
+        f"{settings.num_samples:,} samples of {folder} in {counted(steps)} from {settings.prior} noise: {output}", highlight=False
+    )
+    return output
+
+
+def opened(folder: Path) -> tuple[Run, dict[str, Any]]:
+    """The run in `folder`, and what data.json tells of its images."""
+    if lacking := [name for name in NEEDED if not (folder / name).is_file()]:
+        inside = ", ".join(sorted(path.parent.name for path in folder.glob("*/outcome.json")))
+        hint = f"; it holds the runs {inside}" if inside else ""
+        raise UsageError(f"{folder} is not the folder of a finished run: it lacks {', '.join(lacking)}{hint}")
+    try:
+        return config.load_run(folder), json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{folder} cannot be read: {error}") from error
+
+
+def steps_of(run: Run, asked: int | None) -> int:
+    """The sampler's steps."""
+    if asked is None:
+        return max(run.evaluation.sampler_steps)
+    least, most = run.sampler_range()
+    adaptive = asked == 0 and run.sampler.method == "euler"
+    if not (adaptive or least <= asked <= most):
+        raise UsageError(f"steps must lie in [{least}, {most:g}] for the {run.sampler.method} sampler of this run, got {asked}")
+    return asked
+
+
+def labels_of(run: Run, settings: Settings, classes: int) -> FloatArray | None:
+    """The labels to ask for (M,); None where the network is told none."""
+    label = settings.label
+    if not run.network.class_conditional:
+        if label is not None:
+            raise UsageError(f"label={label} needs a class-conditional run, and this one's network is told no labels")
+        return None
+    if label is None:
+        return np.arange(settings.num_samples) % classes
+    if not 0 <= label < classes:
+        raise UsageError(f"label must be in [0, {classes}), got {label}")
+    return np.full(settings.num_samples, label)
+
+
+def write(x: FloatArray, labels: FloatArray | None, pixels: FloatArray, folder: Path) -> None:
+    """Every file of the samples."""
+    for number, image in enumerate(pixels.transpose(0, 2, 3, 1)):
+        Image.fromarray(image if image.shape[-1] == 3 else image[..., 0]).save(folder / f"{number:05}.png")
+    shown = pixels[:IN_GRID]
+    Image.fromarray(figures.tile(shown, columns=int(np.ceil(np.sqrt(len(shown)))))).save(folder / "grid.png")
+    save_file({"samples": x} | ({} if labels is None else {"labels": labels}), folder / "samples.safetensors")
