@@ -215,6 +215,14 @@ REFUSED = {
     "train --backend cupy": "backend 'cupy' .*cannot run: its kernels are not written yet",
     "train --backend troch": "unknown backend 'troch'; known: auto, reference, .*did you mean 'torch'",
     "train --device gpu": "device must be one of cpu, cuda, mps, or one of them with a number as in cuda:0, got 'gpu'; did you mean 'cpu'",
+    "train --report-to tensorbord": "report_to must be one of .*tensorboard.*, got 'tensorbord'; did you mean 'tensorboard'",
+    "train --resume-from-checkpoint latest": "output_dir must be given, the folder of the run to go on with, got None",
+    "train --checkpointing-steps 0": "checkpointing_steps must be ≥ 1, got 0",
+    "train cifar10-ddim": "data.train_data_dir must be given, the local directory with the images",
+    "train cifar10-flow --data.train-data-dir nowhere": "pass a local directory, nowhere does not exist; names on the Hub are not",
+    "train --network.block-out-channels 8 8 8 8 8": "must have fewer levels: 8×8 images cannot be halved 4 times",
+    "verify": "verify needs the folder of a run: immref verify RUN",
+    "sample nowhere": "nowhere is not the folder of a finished run: it lacks run.json",
     "recipes all": "recipes takes no arguments, got all",
 }
 
@@ -262,6 +270,26 @@ def test_cupy_asked_for_by_the_variable_is_refused_with_its_reason(monkeypatch, 
     assert command(monkeypatch, "compare", "digits-flow", *SMALL) == 2
     assert "backend 'cupy' (IMMREF_BACKEND is set) cannot run: its kernels are not written yet" in capsys.readouterr().err
     assert list(empty.iterdir()) == []
+
+
+def test_another_run_in_the_folder_is_not_gone_on_with(compared, monkeypatch, capsys):
+    folder = next(path for path in sorted(compared.iterdir()) if path.name.startswith("knn"))
+    argv = ("train", "digits-flow", *SMALL, "--pairing.method", "knn", "--pairing.k", 8, "--resume-from-checkpoint", "latest")
+    assert command(monkeypatch, *argv, "--output-dir", folder) == 2
+    assert f"{folder} holds another run: its pairing.k is 4, and 8 is asked for" in capsys.readouterr().err
+
+
+def test_a_comparison_that_is_finished_is_only_drawn_again(compared, monkeypatch, capsys):
+    before = strict_json(compared / "results.json")
+    argv = ("compare", "digits-flow", *SMALL, "--seeds", 2, "--pairings", "vanilla", "knn,k=4", "--output-dir", compared)
+    assert command(monkeypatch, *argv, "--resume-from-checkpoint", "latest") == 0
+    assert strict_json(compared / "results.json")["outcomes"] == before["outcomes"]
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(monkeypatch, empty, capsys):
+    (empty / "file").touch()
+    assert command(monkeypatch, "train", "digits-flow", *SMALL, "--output-dir", empty / "file" / "run") == 1
+    assert "Not a directory" in capsys.readouterr().err
 
 
 def test_a_run_that_diverges_ends_with_a_sentence(monkeypatch, empty, capsys):

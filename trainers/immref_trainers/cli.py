@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
     except (UsageError, BackendError, FileExistsError) as error:
         print(f"immref: {error}", file=sys.stderr)
         return 2
-    except TrainingError as error:
+    except (TrainingError, OSError) as error:  # the latter names its file: a full disk, a read-only folder
         print(f"immref: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -244,9 +244,10 @@ def _prepare(options: Options, run: Run, name: str) -> tuple[Any, tuple[Any, Any
     """Settle device, backend, output folder and data before any work is done: images, (accelerator, environment, console), folder."""
     from rich.console import Console
 
-    from immref_trainers import environment
+    from immref_trainers import environment, trackers
     from immref_trainers.data import training
 
+    trackers.check(options.report_to)
     folder = options.output_dir or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if options.device is not None:
         os.environ[dispatch.DEVICE_VARIABLE] = options.device

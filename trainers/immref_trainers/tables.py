@@ -52,6 +52,8 @@ def exact(comparison: Comparison) -> Table:
 def quality(comparison: Comparison) -> Table:
     """Final Fréchet distance by sampler steps and prior."""
     counts = sampler_steps(comparison)
+    told = comparison.outcomes[0].run.network.class_conditional
+    alike = "vanilla, scaling and assignment within labels" if told else "vanilla, scaling and assignment"
     rows = []
     for pairing, outcomes in by_pairing(comparison).items():
         rows.append([str(pairing), *(written(fds(outcomes, prior, count)) for count in counts for prior in PRIORS)])
@@ -64,7 +66,7 @@ def quality(comparison: Comparison) -> Table:
         f"Floor (training images drawn again): {written([score.fd for score in comparison.floor])}. "
         "gaussian: sampling starts from N(0, I), as in the paper; moment: from a Gaussian fitted to the noise that training saw; "
         "matched: from noise paired with held-out images. "
-        "For vanilla, scaling and assignment the three are one law, so their spread is the noise of the metric. "
+        f"For {alike} the three are one law, so their spread is the noise of the metric. "
         "“noise ×” are controls, vanilla started from noise shrunk or widened: what a sampler gains without any pairing.",
         ["pairing", *(f"{counted(count)}\n{prior}" for count in counts for prior in PRIORS)],
         rows,

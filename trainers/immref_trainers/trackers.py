@@ -17,6 +17,13 @@ from immref_trainers.loop import Step
 from immref_trainers.results import Point
 
 
+def check(report_to: str | None) -> None:
+    """A UsageError for a tracker that nobody knows."""
+    if report_to is not None and report_to not in LOGGER_TYPE_TO_CLASS:
+        known = ", ".join(LOGGER_TYPE_TO_CLASS)
+        raise UsageError(f"report_to must be one of {known}, got {report_to!r}{nearest_name(report_to, LOGGER_TYPE_TO_CLASS)}")
+
+
 class Tracker:
     """The tracker that `report_to` names, as a context; without a name, or where its package is missing, nothing is sent.
 
@@ -27,9 +34,7 @@ class Tracker:
         self.tracker: Any = None
         if report_to is None or not accelerator.is_main_process:
             return
-        if report_to not in LOGGER_TYPE_TO_CLASS:
-            known = ", ".join(LOGGER_TYPE_TO_CLASS)
-            raise UsageError(f"report_to must be one of {known}, got {report_to!r}{nearest_name(report_to, LOGGER_TYPE_TO_CLASS)}")
+        check(report_to)
         if report_to not in [str(name) for name in get_available_trackers()]:
             say(f"report_to {report_to}: its package is missing, nothing is sent; pip install {report_to}")
             return

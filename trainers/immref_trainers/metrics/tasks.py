@@ -73,7 +73,7 @@ def tasks(images: Images, generator: np.random.Generator, *, unseen: bool = Fals
     """A batch of turned and corrupted images, and the answers: turn, corruption and, where there is one, label."""
     source = images.held_out if unseen else images.train
     rows = generator.integers(len(source), size=BATCH)
-    x, labels = torch.from_numpy(source.images(rows)), source.labels(rows)
+    x, labels = torch.from_numpy(source.images(rows)), source.labels(rows) if images.classes else None
     turn, kind = (torch.from_numpy(generator.integers(count, size=BATCH)) for count in (TURNS, len(CORRUPTIONS)))
     for number in range(TURNS):
         x[turn == number] = torch.rot90(x[turn == number], number, (2, 3))
