@@ -261,6 +261,7 @@ def test_the_command_names_unreadable_files(tmp_path, capsys):
         ("--data nowhere", "data must be digits, photos, a folder or a file; nowhere does not exist"),
         ("--data digits --image-size 8", "image_size is for folders of images, not for digits"),
         ("--k 1", "k must be one or more numbers ≥ 2, got (1,)"),
+        ("--k 3000000000", "k must be an integer ≥ 2 and < 2147483648, got 3000000000"),
         ("--batch-size 4096", "data, and sample, must be at least 4096 images, the smallest batch_size, got 1797"),
         ("--step-ms 0", "step_ms must be finite and > 0, got 0.0"),
         ("--train-batch-size 1", "train_batch_size must be ≥ 2, got 1"),

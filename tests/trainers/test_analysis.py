@@ -72,6 +72,7 @@ def test_the_command_prints_the_table_and_writes_the_numbers(tmp_path, capsys, r
         ("analyze kll", "got 'kll'; known: kl; did you mean 'kl'?"),
         ("analyze kl --num-noises 3072", "num_noises must be ≥ 3073, got 3072"),
         ("analyze kl --k 1", "k must be ≥ 2, got 1"),
+        ("analyze kl --k 3000000000", "k must be an integer ≥ 2 and < 2147483648, got 3000000000"),
         ("analyze kl --json nowhere/kl.json", "json must be a file in a folder that exists, got nowhere/kl.json"),
         ("analyze kl --backend troch", "unknown backend 'troch'"),
     ],

@@ -1,5 +1,6 @@
 """`immref bench`: the contestants do what their names say, the measuring measures, and the command writes what it promises."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -9,11 +10,13 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from scipy.stats import kstest, ncx2
 
-from immref import __main__, dispatch, theory
+from immref import LinearAssignment, Vanilla, __main__, diffusion, dispatch, theory
 from immref import assignment as solvers
-from immref_trainers.bench import assignment, batches, figure, knn, measure, run, settings, tables, targets, write
+from immref_trainers import config, objectives
+from immref_trainers.bench import assignment, batches, figure, knn, measure, run, settings, tables, targets, training_step, write
 from immref_trainers.bench.results import BRUTE, CPU, EXACT, LAP, NEAR, NUMPY, OFFICIAL, OURS, PLAIN, PRODUCT, SCIPY, Record, Row
 from immref_trainers.bench.settings import EQUAL, NORMAL, PHOTOS, REPEATED, Case, Plan
 from immref_trainers.results import Environment
@@ -315,3 +318,31 @@ def test_settings_are_read_without_torch():
 def test_the_paper_s_numbers_are_drawn_and_told():
     assert [round(a / b, 1) for a, b in zip(tables.PAPER_ASSIGNMENT, tables.PAPER_KNN, strict=True)] == [27.0, 33.5, 29.3, 32.6]
     assert figure.PAPER_BATCHES == tables.PAPER_BATCHES == (128, 256, 512, 1024)
+
+
+@pytest.mark.parametrize("prediction", ["velocity", "epsilon", "v_prediction", "sample"])
+def test_the_bare_loop_learns_what_the_trainer_does(prediction):
+    """Its x_t lies on the objective's path at its times, and its target is the objective's."""
+    settings = config.Objective("flow" if prediction == "velocity" else "ddpm", prediction)
+    x, noise = torch.randn(2, 64, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    run = config.Run("digits-flow", objective=settings, sampler=config.Sampler(config.SAMPLERS[settings.method][0]))
+    made = training_step.flow(x, noise) if prediction == "velocity" else training_step.ddpm(run, x.device)(x, noise)
+    x_t, t, wanted = made
+    objective = objectives.build(settings, x)
+    a, b = objective.coefficients(t / objective.time_units if prediction == "velocity" else t)
+    torch.testing.assert_close(x_t, diffusion.corrupt(x, noise, a, b), rtol=0, atol=1e-5)
+    torch.testing.assert_close(wanted, diffusion.target(prediction, x, noise, a, b), rtol=0, atol=1e-5)
+
+
+def test_a_recipes_steps_are_timed_beside_the_bare_loop(tiny, images, accelerator, tmp_path):
+    said = Console(record=True, width=120)
+    pairings = (Vanilla(), LinearAssignment())
+    rows = training_step.bench(tiny, pairings, images, accelerator, 1e-9, tmp_path / "out", said)
+    assert [row.way for row in rows] == [training_step.BARE, "vanilla", "linear assignment", "KNN k=128"]
+    assert (rows[0].against_bare, rows[0].pairing_share) == (1, None)
+    assert all(0 < row.pairing_share < 1 and row.steps == measure.ENOUGH for row in rows[1:])
+    assert all(row.against_bare == pytest.approx(rows[0].ms / row.ms) for row in rows)
+    assert all(row.way in said.export_text(clear=False) for row in rows)
+    written = strict_json(tmp_path / "out" / "steps.json")
+    assert written["steps"] == [dataclasses.asdict(row) for row in rows]
+    assert written["run"]["recipe"] == tiny.recipe

@@ -292,11 +292,23 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(monkeypatch, empty, capsys):
     assert "Not a directory" in capsys.readouterr().err
 
 
-def test_a_run_that_diverges_ends_with_a_sentence(monkeypatch, empty, capsys):
-    assert command(monkeypatch, "train", *SMALL, "--optimizer.learning-rate", "1e30", "--output-dir", "run") == 1
-    assert re.search(
-        r"immref: the loss is (nan|inf) and its gradient (nan|inf) at step \d+ with learning rate 1e\+30", capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("every", "left"), [(1, "run/checkpoint-{before} holds the run before that"), (99, "no checkpoint was saved before")]
+)
+def test_a_run_that_diverges_ends_with_a_sentence_and_what_is_left(monkeypatch, empty, capsys, every, left):
+    argv = ("--optimizer.learning-rate", "1e30", "--output-dir", "run", "--checkpointing-steps", every)
+    assert command(monkeypatch, "train", *SMALL, *argv) == 1
+    said = re.search(
+        r"immref: the loss is (?:nan|inf) and its gradient (?:nan|inf) at step (\d+) with learning rate 1e\+30; (.*)",
+        capsys.readouterr().err,
     )
+    assert said[2] == left.format(before=int(said[1]) - 1)
+
+
+@pytest.mark.parametrize("name", ["recipes", "doctor"])
+def test_commands_without_settings_have_help_too(monkeypatch, capsys, name):
+    assert command(monkeypatch, name, "--help") == 0
+    assert f"usage: immref {name}" in capsys.readouterr().out
 
 
 def test_a_dry_run_prints_run_json_and_makes_nothing(monkeypatch, empty, capsys):

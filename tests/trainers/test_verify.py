@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import formats
 import pytest
 import torch
 from power_cut import QUICK
@@ -11,6 +12,8 @@ from rich.console import Console
 
 from immref import KNN
 from immref_trainers import checkpoint, config, environment
+from immref_trainers.data import training
+from immref_trainers.data.settings import Directory
 from immref_trainers.errors import TrainingError, UsageError
 from immref_trainers.loop import Trainer
 from immref_trainers.steplog import StepLog
@@ -202,6 +205,18 @@ def test_another_run_s_record_is_refused(folder):
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     (folder / "run.json").write_text(json.dumps(record | {"seed": 5}), encoding="utf-8")
     with pytest.raises(TrainingError, match="checkpoint-6 is of another run: seed was 0 and is now 5"):
+        found(folder)
+
+
+def test_images_that_have_gone_or_changed_are_told_before_anything_is_replayed(tiny, accelerator, tmp_path):
+    place = formats.table(tmp_path / "images")
+    run = replace(tiny, data=Directory(train_data_dir=str(place), held_out=3), train_batch_size=4)
+    folder = written(run, training.open_images(run.data, run.seed), accelerator, tmp_path / "run")
+    assert not found(folder)[1]
+    formats.table(place, pixels=formats.PIXELS[::-1])
+    assert "loss" in found(folder)[1]["step 7"]
+    shutil.rmtree(place)
+    with pytest.raises(UsageError, match=rf"{place}"):
         found(folder)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 import immref
 from immref import KNN, LinearAssignment, Pairing, Seed, Vanilla, dispatch, theory
+from immref._checks import MOST_CANDIDATES, check_int
 from immref.miscibility import Skew, class_skew, distance_drop
 from immref_trainers.data import folder
 from immref_trainers.data.folder import Collection
@@ -57,6 +58,8 @@ class Settings:
             values = getattr(self, name)
             if not values or min(values) < low:
                 raise ValueError(f"{name} must be one or more numbers ≥ {low}, got {values}")
+        for k in self.k:
+            check_int(k, "k", 2, MOST_CANDIDATES)
         for name, low in {"train_batch_size": 2, "sample": 2, "image_size": 1}.items():
             value = getattr(self, name)
             if value is not None and value < low:

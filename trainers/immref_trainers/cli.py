@@ -1,6 +1,7 @@
 """The `immref` command. Only this file knows tyro; nothing heavy is imported before the settings are read."""
 
 import dataclasses
+import math
 import os
 import shlex
 import sys
@@ -17,6 +18,7 @@ from immref import BackendError, Pairing, dispatch
 from immref._checks import nearest_name
 from immref_trainers import config, recipes
 from immref_trainers.config import Options, Run
+from immref_trainers.data.settings import require
 from immref_trainers.errors import TrainingError, UsageError
 
 USAGE = """\
@@ -27,7 +29,7 @@ commands
   train     one run of a recipe                                                       (--pairing.method knn --pairing.k 8)
   sample    new images of a finished run                              (immref sample RUN --num-samples 64 --prior moment)
   verify    are a run's checkpoints whole, and does it repeat its steps bit for bit?    (immref verify RUN)
-  bench     what pairing costs on this machine, beside the paper's Table 5            (--quick, --output-dir DIR)
+  bench     what pairing costs on this machine, beside the paper's Table 5; or in a recipe's training step   (immref bench RECIPE)
   advise    what pairing would do to your data, and which k    (digits, photos, a folder of images or an array file: --data PATH)
   analyze   the paper's analyses of the noise: kl
   recipes   what can be trained
@@ -61,6 +63,20 @@ class CompareSettings:
     """METHOD[,key=value…]: vanilla knn,k=8 linear_assignment,within=label vanilla,scale=2. The recipe's where left out."""
 
 
+@dataclass(frozen=True)
+class StepSettings:
+    """What a training step of a recipe costs under each pairing, beside a bare PyTorch loop over the same network."""
+
+    run: Annotated[Run, tyro.conf.arg(name="")]
+    seconds: float = 10.0
+    """About how long each way is timed, in 3 to 40 steps; a step that takes longer than a second is timed once."""
+    output_dir: Path | None = None
+    """A new or empty folder for steps.json; where left out the table is only printed."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.seconds < math.inf, "seconds", "be finite and > 0", self.seconds)
+
+
 def main(argv: list[str]) -> int:
     """Run one command; return the exit code."""
     if not argv or argv[0] in ("-h", "--help", "help"):
@@ -69,6 +85,9 @@ def main(argv: list[str]) -> int:
     try:
         if argv[0] not in COMMANDS:
             raise UsageError(f"unknown command {argv[0]!r}; known: {', '.join(COMMANDS)}{nearest_name(argv[0], COMMANDS)}")
+        if argv[0] in WITHOUT_SETTINGS and argv[1:] in (["-h"], ["--help"]):
+            print(f"usage: immref {argv[0]}\n\n{COMMANDS[argv[0]].__doc__}")
+            return 0
         return COMMANDS[argv[0]](argv[1:])
     except (UsageError, BackendError, FileExistsError) as error:
         print(f"immref: {error}", file=sys.stderr)
@@ -168,7 +187,9 @@ def run_doctor(argv: list[str]) -> int:
 
 
 def run_bench(argv: list[str]) -> int:
-    """What pairing costs here."""
+    """What pairing costs here: by itself, or in a recipe's training step."""
+    if argv and not argv[0].startswith("-"):
+        return _bench_step(argv)
     from immref_trainers.bench.settings import Settings
 
     settings = _settings(Settings(), argv, "immref bench")
@@ -181,6 +202,21 @@ def run_bench(argv: list[str]) -> int:
         accelerator = environment.accelerator()
     where, console = environment.describe(accelerator), Console()
     bench(settings, str(accelerator.device), where, console if console.is_terminal else Console(width=LOG_WIDTH))
+    return 0
+
+
+def _bench_step(argv: list[str]) -> int:
+    """Every pairing of a recipe, a step of each in turn."""
+    recipe, name, rest = _recipe(argv)
+    settings = _settings(StepSettings(recipe.run()), rest, f"immref bench {name}")
+    run = _checked(settings.run, name)
+    if run.mixed_precision == "fp16":
+        raise UsageError("mixed_precision must be no or bf16 to be timed beside a bare loop, which scales no gradients, got fp16")
+    images, (accelerator, _, console), folder = _prepare(Options(output_dir=settings.output_dir), run, f"{name}-bench")
+    from immref_trainers.bench import training_step
+
+    pairings = recipe.pairings if run.pairing == Pairing() else (Pairing(), run.pairing)
+    training_step.bench(run, pairings, images, accelerator, settings.seconds, folder if settings.output_dir else None, console)
     return 0
 
 
@@ -218,6 +254,9 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "recipes": run_recipes,
     "doctor": run_doctor,
 }
+
+
+WITHOUT_SETTINGS = ("recipes", "doctor")
 
 
 def _recipe(argv: list[str]) -> tuple[recipes.Recipe, str, list[str]]:

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from immref_trainers import card, checkpoint, config, evaluation, export
 from immref_trainers.config import Options, Run
 from immref_trainers.data.training import Images
 from immref_trainers.environment import new_folder
-from immref_trainers.errors import UsageError
+from immref_trainers.errors import TrainingError, UsageError
 from immref_trainers.evaluation import Ended, FloatArray
 from immref_trainers.loop import Step, Trainer
 from immref_trainers.metrics.judge import Judge
@@ -62,7 +62,7 @@ def run_one(run: Run, folder: Path, context: Context, watch: Watch) -> Finished 
     trainer, done = begin(run, folder, context)
     log = StepLog(folder, done) if accelerator.is_main_process else None
     with Tracker(options.report_to, folder, run, accelerator, context.say) as tracker, log or nullcontext():
-        for step in trainer.steps(done):
+        for step in survivable(trainer.steps(done), folder):
             point = None
             if step.step in run.evaluation.at_steps:
                 point = Point(step.step, evaluation.curve_scores(trainer, context.judge))
@@ -81,6 +81,16 @@ def run_one(run: Run, folder: Path, context: Context, watch: Watch) -> Finished 
         write(trainer, ended, log, folder, context)
     accelerator.wait_for_everyone()
     return finished(folder)
+
+
+def survivable(steps: Iterator[Step], folder: Path) -> Iterator[Step]:
+    """The same steps; where one fails, the sentence names the checkpoint that is left."""
+    try:
+        yield from steps
+    except TrainingError as error:
+        newest = max(checkpoint.checkpoints(folder), default=0)
+        left = f"{folder / f'checkpoint-{newest}'} holds the run before that" if newest else "no checkpoint was saved before"
+        raise TrainingError(f"{error}; {left}") from error
 
 
 def prepare(run: Run, folder: Path, context: Context) -> None:

@@ -14,6 +14,7 @@ from rich.progress import track
 
 import immref
 from immref import Seed, dispatch, theory
+from immref._checks import MOST_CANDIDATES, check_int
 from immref.miscibility import Moments, gaussian_divergence
 from immref_trainers.data import photos
 
@@ -46,6 +47,7 @@ class Settings:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be ≥ {low}, got {getattr(self, name)}")
+        check_int(self.k, "k", 2, MOST_CANDIDATES)
         if self.json is not None and not self.json.absolute().parent.is_dir():
             raise ValueError(f"json must be a file in a folder that exists, got {self.json}")
 
