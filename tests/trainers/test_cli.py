@@ -15,10 +15,11 @@ from safetensors.numpy import load_file
 
 from immref import KNN, Pairing, Vanilla, dispatch
 from immref_trainers import config, exact_field
-from immref_trainers.config import Run, load_run, read, run_name
+from immref_trainers.config import Run, load_run, run_name
 from immref_trainers.loop import Trainer
 from immref_trainers.metrics import features
 from immref_trainers.samplers import priors
+from immref_trainers.strict_json import read
 
 STEPS = 20
 SMALL = (

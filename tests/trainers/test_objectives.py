@@ -115,7 +115,7 @@ def test_tables_are_those_of_the_schedule_rounded_once(settings, dtype):
 @each_objective
 def test_every_time_is_drawn_equally_often(batch, settings):
     """A chi-square test of 50 equal parts at 2 million draws; one false alarm in 1e9."""
-    times = objectives.build(settings, batch).times(np.random.default_rng(0), 2_000_000)
+    times = objectives.build(settings, batch).times(np.random.default_rng(0), 2_000_000, 0)
     whole = 1 if settings.method == "flow" else settings.num_train_timesteps
     counts, _ = np.histogram(times, bins=50, range=(0, whole))
     assert counts.sum() == len(times)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import immref
 from immref import KNN, LinearAssignment, Seed, Vanilla, dispatch
-from immref_trainers import config, pooling
+from immref_trainers import config, pooling, strict_json
 from immref_trainers.config import Evaluation
 from immref_trainers.errors import UsageError
 from immref_trainers.loop import Trainer
@@ -51,7 +51,7 @@ def found(runs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("two-processes")
     records = [folder / f"{name}.json" for name in runs]
     for record, run in zip(records, runs.values(), strict=True):
-        record.write_text(config.to_json(run), encoding="utf-8")
+        record.write_text(strict_json.to_json(run), encoding="utf-8")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", SCRIPT, folder / "found", *records]
     environment = os.environ | {"OMP_NUM_THREADS": "1", dispatch.VARIABLE: "auto", dispatch.DEVICE_VARIABLE: "cpu"}
     done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=300)

@@ -12,7 +12,7 @@ from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
 from immref import ImageScaling
-from immref_trainers import config, export, objectives, samplers
+from immref_trainers import export, objectives, samplers, strict_json
 from immref_trainers.config import Evaluation, Objective, Run, Sampler, UNet
 from immref_trainers.errors import TrainingError, UsageError
 from immref_trainers.networks import unet
@@ -34,7 +34,7 @@ def finished(tmp_path):
         folder = tmp_path / name
         export.export(run, unet.build(run.network, facts["shape"][0], 8, seed=1, classes=facts["classes"]), facts, folder)
         save_file(priors.fit_moment(1.5 + 0.5 * priors.gaussian((300, *facts["shape"]), 7)), folder / "prior.safetensors")
-        (folder / "run.json").write_text(config.to_json(run), encoding="utf-8")
+        (folder / "run.json").write_text(strict_json.to_json(run), encoding="utf-8")
         (folder / "data.json").write_text(json.dumps(facts), encoding="utf-8")
         return folder
 
@@ -145,7 +145,7 @@ def test_the_folder_of_a_comparison_names_its_runs(finished):
 
 def test_a_record_that_cannot_be_read_is_named(finished):
     folder = finished(FLOW)
-    (folder / "run.json").write_text(config.to_json(FLOW).replace('"seed"', '"sede"'), encoding="utf-8")
+    (folder / "run.json").write_text(strict_json.to_json(FLOW).replace('"seed"', '"sede"'), encoding="utf-8")
     with pytest.raises(UsageError, match=r"run cannot be read: run has an unknown key 'sede'.*did you mean 'seed'"):
         sampled(folder)
 

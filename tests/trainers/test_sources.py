@@ -9,7 +9,7 @@ import pytest
 from formats import ALL, LABELS, NAMES, PIXELS, SORTED, binary, encoded, folders, ranged, shard, table
 from PIL import Image
 
-from immref_trainers import config
+from immref_trainers import strict_json
 from immref_trainers.data import cifar, survey, transform
 from immref_trainers.data.settings import Directory
 from immref_trainers.data.sources import open_images
@@ -142,7 +142,9 @@ def test_the_summary_is_json_and_spares_the_second_reading(tmp_path, monkeypatch
     first = opened(tmp_path / "a", **settings)
     (tmp_path / "a").rename(tmp_path / "moved")
     summary = dataclasses.asdict(first.summary)
-    assert json.loads(config.to_json(first.summary))["unreadable"] == [{"name": "ant/00.png", "reason": "no image that Pillow can read"}]
+    assert json.loads(strict_json.to_json(first.summary))["unreadable"] == [
+        {"name": "ant/00.png", "reason": "no image that Pillow can read"}
+    ]
     monkeypatch.setattr(survey, "look", None)
     again = opened(tmp_path / "moved", known=first.summary, **settings)
     assert dataclasses.asdict(again.summary) == summary | {"settings": summary["settings"] | {"train_data_dir": str(tmp_path / "moved")}}

@@ -11,7 +11,7 @@ from power_cut import QUICK
 from rich.console import Console
 
 from immref import KNN
-from immref_trainers import checkpoint, config, environment
+from immref_trainers import checkpoint, environment, strict_json
 from immref_trainers.data import training
 from immref_trainers.data.settings import Directory
 from immref_trainers.errors import TrainingError, UsageError
@@ -25,8 +25,8 @@ SAVED = (4, 6, 12)
 def written(run, images, accelerator, folder, saved=SAVED):
     """A run's folder with these checkpoints."""
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text(config.to_json(run), encoding="utf-8")
-    (folder / "environment.json").write_text(config.to_json(environment.describe(accelerator)), encoding="utf-8")
+    (folder / "run.json").write_text(strict_json.to_json(run), encoding="utf-8")
+    (folder / "environment.json").write_text(strict_json.to_json(environment.describe(accelerator)), encoding="utf-8")
     trainer = Trainer(run, images, accelerator)
     with StepLog(folder, 0) as log:
         for step in trainer.steps():

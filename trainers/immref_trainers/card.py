@@ -30,6 +30,27 @@ with torch.no_grad():
 x = x / {scale}  # the image scaling undone
 pixels = ((x - {low}) * 255 / ({high} - {low})).round().clamp(0, 255).byte()
 """,
+    "consistency": """\
+from diffusers import ConsistencyModelPipeline
+
+pipeline = ConsistencyModelPipeline.from_pretrained(".")
+images = pipeline(batch_size=16, num_inference_steps=None, timesteps={timesteps}).images
+images[0].save("sample.png")
+""",
+    "multistep": """\
+import torch
+from diffusers import CMStochasticIterativeScheduler, UNet2DModel
+
+network, scheduler = UNet2DModel.from_pretrained("unet"), CMStochasticIterativeScheduler.from_pretrained("scheduler")
+torch.manual_seed(0)
+scheduler.set_timesteps(timesteps={timesteps})
+x = torch.randn(16, {channels}, {height}, {width}) * scheduler.init_noise_sigma{labels}
+with torch.no_grad():
+    for t in scheduler.timesteps:
+        x = scheduler.step(network(scheduler.scale_model_input(x, t), t{argument}).sample, t, x).prev_sample
+x = x / {scale}  # the image scaling undone
+pixels = ((x - {low}) * 255 / ({high} - {low})).round().clamp(0, 255).byte()
+""",
     "flow": """\
 import torch
 from diffusers import UNet2DModel
@@ -92,7 +113,10 @@ Made by `immref train {run.recipe}` with the settings in `run.json`; {environmen
 
 def code(run: Run, facts: dict[str, Any], reason: str | None) -> str:
     """A program for the folder's own directory."""
-    kind = "pipeline" if reason is None else "flow" if run.objective.method == "flow" else "ddim"
+    if run.objective.method == "consistency":
+        kind = "consistency" if reason is None else "multistep"
+    else:
+        kind = "pipeline" if reason is None else "flow" if run.objective.method == "flow" else "ddim"
     channels, height, width = facts["shape"]
     told = run.network.class_conditional
     return CODE[kind].format(
@@ -102,6 +126,7 @@ def code(run: Run, facts: dict[str, Any], reason: str | None) -> str:
         labels=f"\nlabels = torch.arange(16) % {facts['classes']}" if told else "",
         argument=", class_labels=labels" if told else "",
         steps=max(run.evaluation.sampler_steps) or INSTEAD_OF_ADAPTIVE,
+        timesteps=list(run.sampler.levels[::-1]),
         scale=run.pairing.scale,
         low=facts["low"],
         high=facts["high"],

@@ -16,7 +16,7 @@ import tyro
 
 from immref import BackendError, Pairing, dispatch
 from immref._checks import nearest_name
-from immref_trainers import config, recipes
+from immref_trainers import config, recipes, strict_json
 from immref_trainers.config import Options, Run
 from immref_trainers.data.settings import require
 from immref_trainers.errors import TrainingError, UsageError
@@ -111,7 +111,7 @@ def run_compare(argv: list[str]) -> int:
         pairings = tuple(config.parse_pairing(text) for text in settings.pairings) or recipe.pairings
         runs = recipes.plan(run, pairings, settings.seeds)
     if settings.options.dry_run:
-        print("".join(config.to_json(one) for one in runs), end="")
+        print("".join(strict_json.to_json(one) for one in runs), end="")
         return 0
     images, place, folder = _prepare(settings.options, run, f"{name}-compare")
     from immref_trainers.compare import How, compare
@@ -127,7 +127,7 @@ def run_train(argv: list[str]) -> int:
     settings = _settings(TrainSettings(recipe.run()), rest, f"immref train {name}")
     run = _checked(settings.run, name)
     if settings.options.dry_run:
-        print(config.to_json(run), end="")
+        print(strict_json.to_json(run), end="")
         return 0
     images, place, folder = _prepare(settings.options, run, f"{name}-{config.run_name(run)}")
     from immref_trainers.train import train
@@ -210,6 +210,8 @@ def _bench_step(argv: list[str]) -> int:
     recipe, name, rest = _recipe(argv)
     settings = _settings(StepSettings(recipe.run()), rest, f"immref bench {name}")
     run = _checked(settings.run, name)
+    if run.objective.method == "consistency":
+        raise UsageError("objective.method must be flow or ddpm to be timed beside a bare loop, got consistency")
     if run.mixed_precision == "fp16":
         raise UsageError("mixed_precision must be no or bf16 to be timed beside a bare loop, which scales no gradients, got fp16")
     images, (accelerator, _, console), folder = _prepare(Options(output_dir=settings.output_dir), run, f"{name}-bench")

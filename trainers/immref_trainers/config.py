@@ -1,24 +1,21 @@
 """A run as one frozen record: what the command line sets, what `run.json` holds, what the loop reads."""
 
-import dataclasses
-import json
 import math
-import typing
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
 from immref import Pairing, schedules
 from immref._checks import check_choice, nearest_name
+from immref_trainers import strict_json
 from immref_trainers.data.settings import Digits, Directory, Photos, require
 
-Record = TypeVar("Record")
-
 PREDICTIONS = {"flow": ("velocity",), "ddpm": ("epsilon", "v_prediction", "sample")}
-SAMPLERS = {"flow": ("euler",), "ddpm": ("ddim",)}
+SAMPLERS = {"flow": ("euler",), "ddpm": ("ddim",), "consistency": ("multistep",)}
+LADDER = 40  # noise levels among which multistep chooses
 
 
 @dataclass(frozen=True)
@@ -86,20 +83,73 @@ class Objective:
 
 
 @dataclass(frozen=True)
-class Sampler:
-    """How samples are drawn; no sampler adds noise (eta is 0)."""
+class Consistency:
+    """Consistency training: a network whose output is the image itself, alike at neighbouring noise levels of x + sigma n.
 
-    method: Literal["euler", "ddim"] = "euler"
-    """euler follows the velocity of flow; ddim goes with ddpm."""
+    "ct" is the paper's baseline (Song et al. 2023): N(k) levels, drawn uniformly, a target network that follows with decay mu(k).
+    "ict" (Song & Dhariwal 2023) doubles the levels, draws them log-normally, weighs by 1 / (difference of the levels) and has no
+    target network.
+    """
+
+    method: Literal["consistency"] = "consistency"
+    variant: Literal["ct", "ict"] = "ict"
+    distance: Literal["pseudo_huber", "l2", "lpips"] = "pseudo_huber"
+    """Between the outputs at two levels: sqrt(|d|² + c²) - c with c = 0.00054 sqrt(D); mean squares; or LPIPS."""
+    lpips_weights: str | None = None
+    """A local safetensors file for lpips, VGG16's convolutions and LPIPS' five layers under torchvision's and lpips' names."""
+    s0: int = 10
+    """Levels at the first step, for ict one more. The papers: 2 (ct), 10 (ict)."""
+    s1: int = 1280
+    """Levels at the last step, less one. The papers: 150 (ct), 1280 (ict)."""
+    mu0: float = 0.9
+    """Decay of ct's target network at s0 levels."""
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    sigma_data: float = 0.5
+    """Standard deviation of the images before image scaling, which multiplies it."""
+
+    def __post_init__(self) -> None:
+        check_choice(self.variant, "objective.variant", ("ct", "ict"))
+        check_choice(self.distance, "objective.distance", ("pseudo_huber", "l2", "lpips"))
+        require(2 <= self.s0 <= self.s1, "objective.s0", f"lie in [2, s1={self.s1}]", self.s0)
+        require(0 < self.mu0 < 1, "objective.mu0", "be in (0, 1)", self.mu0)
+        require(0 < self.sigma_min < self.sigma_max < math.inf, "objective.sigma_max", f"be > sigma_min={self.sigma_min}", self.sigma_max)
+        require(0 < self.sigma_data < math.inf, "objective.sigma_data", "be finite and > 0", self.sigma_data)
+        needed = "be given with distance lpips: a local safetensors file with VGG16's and LPIPS' weights"
+        require((self.distance == "lpips") == (self.lpips_weights is not None), "objective.lpips_weights", needed, self.lpips_weights)
+        if self.variant == "ict":
+            _require_defaults(self, ("mu0",), "objective", "objective.variant 'ct'")
+
+    def levels(self, step: int, train_steps: int) -> int:
+        """N at training step `step`, from 0."""
+        curriculum = schedules.consistency_levels if self.variant == "ct" else schedules.doubling_levels
+        return curriculum(step, train_steps, self.s0, self.s1)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How samples are drawn; none but multistep adds noise on the way (eta is 0)."""
+
+    method: Literal["euler", "ddim", "multistep"] = "euler"
+    """euler follows the velocity of flow; ddim goes with ddpm, multistep with consistency."""
     timestep_spacing: Literal["leading", "trailing", "linspace"] = "leading"
     """Which of the training steps ddim visits, under diffusers' names; the paper's linear selection is leading."""
     clip_sample: bool = False
-    """Whether ddim holds each predicted image within the data's largest absolute value, times the image scaling."""
+    """Whether ddim and multistep hold each predicted image within the data's largest absolute value, times the image scaling."""
+    levels: tuple[int, ...] = (0, 24)
+    """Where multistep calls the network, S steps at the first S: places among Karras' 40 noise levels, 0 the largest, rising."""
 
     def __post_init__(self) -> None:
         check_choice(self.timestep_spacing, "sampler.timestep_spacing", schedules.SPACINGS)
         if self.method == "euler":
-            _require_defaults(self, ("timestep_spacing", "clip_sample"), "sampler", "sampler.method 'ddim'")
+            _require_defaults(self, ("clip_sample",), "sampler", "sampler.method 'ddim' or 'multistep'")
+        if self.method != "ddim":
+            _require_defaults(self, ("timestep_spacing",), "sampler", "sampler.method 'ddim'")
+        if self.method != "multistep":
+            _require_defaults(self, ("levels",), "sampler", "sampler.method 'multistep'")
+        levels, wanted = self.levels, f"rise from 0 and be < {LADDER}"
+        rises = levels[:1] == (0,) and all(here < there for here, there in pairwise((*levels, LADDER)))
+        require(rises, "sampler.levels", wanted, levels)
 
 
 @dataclass(frozen=True)
@@ -152,7 +202,7 @@ class Run:
     recipe: str
     data: Digits | Photos | Directory = field(default_factory=Digits)
     network: UNet = field(default_factory=UNet)
-    objective: Objective = field(default_factory=Objective)
+    objective: Objective | Consistency = field(default_factory=Objective)
     pairing: Pairing = field(default_factory=Pairing)
     optimizer: Optimizer = field(default_factory=Optimizer)
     sampler: Sampler = field(default_factory=Sampler)
@@ -175,9 +225,10 @@ class Run:
         known = SAMPLERS[self.objective.method]
         wanted = f"be {' or '.join(known)} where objective.method is {self.objective.method}"
         require(self.sampler.method in known, "sampler.method", wanted, self.sampler.method)
+        self._check_consistency()
         least, most = self.sampler_range()
         wanted = f"lie in [{least}, {most:g}] with spacing {self.sampler.timestep_spacing}"
-        counts = [count for count in self.evaluation.sampler_steps if count or self.sampler.method == "ddim"] or [least]
+        counts = [count for count in self.evaluation.sampler_steps if count or self.sampler.method != "euler"] or [least]
         require(least <= min(counts) and max(counts) <= most, "evaluation.sampler_steps", wanted, counts)
         steps = self.evaluation.at_steps
         if list(steps) != sorted(set(steps)) or not steps or steps[0] < 1 or steps[-1] != self.max_train_steps:
@@ -189,7 +240,17 @@ class Run:
     def sampler_range(self) -> tuple[int, float]:
         """The fewest and the most steps in which samples can be drawn: ddim visits steps of the training, linspace both ends."""
         least = 2 if self.sampler.timestep_spacing == "linspace" else 1
+        if isinstance(self.objective, Consistency):
+            return least, len(self.sampler.levels)
         return least, self.objective.num_train_timesteps if self.sampler.method == "ddim" else math.inf
+
+    def _check_consistency(self) -> None:
+        """ict's doublings need as many steps."""
+        if isinstance(self.objective, Consistency):
+            try:
+                self.objective.levels(0, self.max_train_steps)
+            except ValueError as error:
+                raise ValueError(f"max_train_steps: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -257,78 +318,6 @@ def run_name(run: Run) -> str:
     return f"{'-'.join(words)}-seed{run.seed}"
 
 
-def to_json(record: Any) -> str:
-    """A record as the text of its file."""
-    return json.dumps(dataclasses.asdict(record), indent=2) + "\n"
-
-
-def read(kind: type[Record], text: str) -> Record:
-    """A record from its text, strictly: an unknown or missing key, or a value of another type, is an error that names it."""
-    record: Record = _decode(kind, json.loads(text), kind.__name__.lower())
-    return record
-
-
 def load_run(folder: Path) -> Run:
     """The run recorded in `folder`."""
-    return read(Run, (folder / "run.json").read_text(encoding="utf-8"))
-
-
-def _decode(kind: Any, value: Any, where: str) -> Any:
-    """`value` as `kind`: a dataclass or one of several, a Literal, a homogeneous tuple, a plain type, or None where that is allowed."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (UnionType, typing.Union):  # Literal | None is the latter
-        return _decode(_member(args, value, where), value, where)
-    if dataclasses.is_dataclass(kind):
-        return _decode_record(kind, value, where)
-    if origin is Literal:
-        if value not in args:
-            raise ValueError(f"{where} must be one of {', '.join(map(repr, args))}, got {value!r}{nearest_name(value, args)}")
-        return value
-    if origin is tuple:
-        return _decode_items(args[0], value, where)
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise ValueError(f"{where} must be an object, got {value!r}")
-        return {args[0](key): _decode(args[1], item, f"{where}[{key}]") for key, item in value.items()}
-    if origin is list:
-        return list(_decode_items(args[0], value, where))
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not kind:
-        raise ValueError(f"{where} must be a {kind.__name__}, got {value!r}")
-    return value
-
-
-def _decode_items(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
-    """The items of a list."""
-    if not isinstance(value, list):
-        raise ValueError(f"{where} must be a list, got {value!r}")
-    return tuple(_decode(kind, item, f"{where}[{i}]") for i, item in enumerate(value))
-
-
-def _decode_record(kind: Any, value: Any, where: str) -> Any:
-    """A dataclass, every field present and none unknown."""
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} must be an object, got {value!r}")
-    types_by_name = typing.get_type_hints(kind)
-    for key in value:
-        if key not in types_by_name:
-            raise ValueError(f"{where} has an unknown key {key!r}; known: {', '.join(types_by_name)}{nearest_name(key, types_by_name)}")
-    if missing := [key for key in types_by_name if key not in value]:
-        raise ValueError(f"{where} lacks {', '.join(missing)}")
-    return kind(**{key: _decode(types_by_name[key], value[key], f"{where}.{key}") for key in value})
-
-
-def _member(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
-    """Which of `kinds` a value is: None, the record that its dataset_name tells, or the one that is left."""
-    if value is None and NoneType in kinds:
-        return NoneType
-    records: dict[str, Any] = {kind.dataset_name: kind for kind in kinds if hasattr(kind, "dataset_name")}
-    if not records:
-        return next(kind for kind in kinds if kind is not NoneType)
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} must be an object, got {value!r}")
-    name = value.get("dataset_name")
-    if name not in records:
-        raise ValueError(f"{where}.dataset_name must be one of {', '.join(map(repr, records))}, got {name!r}{nearest_name(name, records)}")
-    return records[name]
+    return strict_json.read(Run, (folder / "run.json").read_text(encoding="utf-8"))

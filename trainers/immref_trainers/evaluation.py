@@ -9,7 +9,7 @@ from accelerate import Accelerator
 
 from immref import Pairing
 from immref.miscibility import class_skew
-from immref_trainers import samplers
+from immref_trainers import samplers, streams
 from immref_trainers.data.training import Images, Source
 from immref_trainers.errors import TrainingError
 from immref_trainers.loop import Trainer
@@ -115,6 +115,7 @@ def sample(trainer: Trainer, start: Start, steps: int) -> FloatArray:
         steps,
         trainer.source.largest,
         None if labels is None else trainer.place(labels[rows]),
+        streams.generator(streams.RENOISE, trainer.run.seed, rank=accelerator.process_index),
     )
     if accelerator.num_processes == 1:
         return part.numpy()

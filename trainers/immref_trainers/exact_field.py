@@ -32,11 +32,13 @@ def fits(images: Images) -> bool:
 
 
 def table(images: Images, judge: Judge, run: Run, points: int = POINTS) -> Iterator[ExactRow]:
-    """One row per pairing: Fréchet distance by steps of the run's sampler from N(0, I), at the last count also from matched noise.
+    """One row per pairing: Fréchet distance by steps from N(0, I), at the last count also from matched noise.
+
+    The steps are those of the run's sampler, Euler's for consistency.
 
     The exact denoiser is one for every objective, and its images need no clipping: they are means of data.
     """
-    least, most = run.sampler_range()
+    least, most = run.sampler_range() if run.sampler.method == "ddim" else (1, math.inf)
     counts = [steps for steps in STEPS if least <= steps <= most]
     start = streams.generator(streams.SAMPLING, 0).standard_normal((points, *images.train.shape))
     x_ND = images.train.images(np.arange(len(images.train))).reshape(len(images.train), -1)
@@ -46,7 +48,7 @@ def table(images: Images, judge: Judge, run: Run, points: int = POINTS) -> Itera
         paths = {steps: follow(field, start.reshape(points, -1), steps, run) for steps in counts}
         from_matched = follow(field, matched.reshape(points, -1), counts[-1], run)
         # one field, one curvature: by Euler's equal steps, whichever steps the samples were made with
-        bent = paths[counts[-1]] if run.sampler.method == "euler" else field.sample(start.reshape(points, -1), counts[-1])
+        bent = paths[counts[-1]] if run.sampler.method != "ddim" else field.sample(start.reshape(points, -1), counts[-1])
 
         def distance(path: list[FloatArray], scale: float = pairing.scale) -> float:
             return judge.score((path[-1] / scale).reshape(start.shape)).fd
@@ -60,8 +62,8 @@ def table(images: Images, judge: Judge, run: Run, points: int = POINTS) -> Itera
 
 
 def follow(field: ExactField, noise_MD: FloatArray, steps: int, run: Run) -> list[FloatArray]:
-    """The states (M, D) of the field's samples at all steps + 1 times of the run's sampler, image scaling kept."""
-    if run.sampler.method == "euler":
+    """The states (M, D) of the field's samples at all steps + 1 times of the run's sampler, Euler's for consistency; image scaling kept."""
+    if run.sampler.method != "ddim":
         return field.sample(noise_MD, steps)
     states = [np.asarray(noise_MD, dtype=np.float64)]
     for here, there in pairwise(ddim.path(run, steps)[1]):

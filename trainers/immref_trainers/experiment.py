@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from safetensors.numpy import load_file, save_file
 
 from immref.miscibility import distance_drop
-from immref_trainers import card, checkpoint, config, evaluation, export
+from immref_trainers import card, checkpoint, evaluation, export, strict_json
 from immref_trainers.config import Options, Run
 from immref_trainers.data.training import Images
 from immref_trainers.environment import new_folder
@@ -97,11 +97,11 @@ def prepare(run: Run, folder: Path, context: Context) -> None:
     """A new folder with the run's record; or, to go on, one that holds this run and no other."""
     if context.options.resume_from_checkpoint is None or not (folder / "run.json").exists():
         new_folder(folder)
-        (folder / "run.json").write_text(config.to_json(run), encoding="utf-8")
-        (folder / "environment.json").write_text(config.to_json(context.environment), encoding="utf-8")
+        (folder / "run.json").write_text(strict_json.to_json(run), encoding="utf-8")
+        (folder / "environment.json").write_text(strict_json.to_json(context.environment), encoding="utf-8")
         return
     there = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    if differing := differences(there, json.loads(config.to_json(run))):
+    if differing := differences(there, json.loads(strict_json.to_json(run))):
         name, before, now = differing[0]
         raise UsageError(f"{folder} holds another run: its {name} is {before!r}, and {now!r} is asked for")
 
@@ -140,14 +140,14 @@ def write(trainer: Trainer, ended: Ended, log: StepLog, folder: Path, context: C
     save_file({str(steps): samples for steps, samples in ended.pictures.items()}, folder / "samples.safetensors")
     reason = export.export(run, trainer.average, facts, folder)
     card.write(outcome, context.judge.name, context.environment, facts, reason, folder)
-    (folder / "outcome.json").write_text(config.to_json(outcome), encoding="utf-8")
+    (folder / "outcome.json").write_text(strict_json.to_json(outcome), encoding="utf-8")
     if reason:
         context.say(reason)
 
 
 def finished(folder: Path) -> Finished:
     """A run that is in its folder."""
-    outcome = config.read(Outcome, (folder / "outcome.json").read_text(encoding="utf-8"))
+    outcome = strict_json.read(Outcome, (folder / "outcome.json").read_text(encoding="utf-8"))
     return Finished(outcome, {int(steps): samples for steps, samples in load_file(folder / "samples.safetensors").items()})
 
 

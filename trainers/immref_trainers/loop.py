@@ -54,12 +54,14 @@ class Trainer:
         self.run, self.source, self.classes, self.accelerator = run, images.train, images.classes, accelerator
         pooling.check(run, accelerator.num_processes)
         channels, side, _ = self.source.shape
-        self.objective = objectives.build(run.objective, torch.empty(0, device=accelerator.device))
+        self.objective = objectives.build(run.objective, torch.empty(0, device=accelerator.device), run.max_train_steps, run.pairing.scale)
         network = unet.build(run.network, channels, side, streams.torch_seed(streams.WEIGHTS, run.seed), images.classes)
         optimizer = torch.optim.Adam(network.parameters(), run.optimizer.learning_rate)
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
         self.bare = accelerator.unwrap_model(self.network)
         self.average = copy.deepcopy(network).requires_grad_(False).eval()
+        taught = self.objective.target_decay(0) is not None
+        self.target = copy.deepcopy(network).requires_grad_(False) if taught else None
 
     def place(self, array: np.ndarray[Any, Any]) -> torch.Tensor:
         """An array on the training device."""
@@ -69,6 +71,7 @@ class Trainer:
         """Train from `start` finished steps on; yield after every optimisation step."""
         run, accelerator = self.run, self.accelerator
         predict = self.objective.predictor(self.network)
+        teach = self.objective.predictor(self.target or self.bare)
         here = accelerator.process_index, accelerator.num_processes
         coming = windows(run, self.source, self.objective.times, *here, start)
         for step, window in zip(range(start, run.max_train_steps), coming, strict=False):
@@ -84,7 +87,7 @@ class Trainer:
             losses = []
             for number, (micro, t, labels) in enumerate(split(paired, t_B, labels_B, run.train_batch_size), start=1):
                 with self._exchanging(gradients=number == run.gradient_accumulation_steps):
-                    loss = self.objective.loss(predict, micro, t, labels)
+                    loss = self.objective.loss(predict, micro, t, labels, teach=teach)
                     accelerator.backward(loss / run.gradient_accumulation_steps)
                 losses.append(loss.detach())
             grad_norm = float(accelerator.clip_grad_norm_(self.network.parameters(), run.optimizer.max_grad_norm))
@@ -96,13 +99,15 @@ class Trainer:
                 group["lr"] = rate
             self.optimizer.step()
             self.optimizer.zero_grad()
-            self._average(step)
+            self._follow(step)
             times = {"pairing_ms": 1e3 * pairing_s, "step_ms": 1e3 * (self._clock() - began)}
             yield Step(step + 1, loss_mean, grad_norm, rate, before, after, mean_square, **times)
 
     def state(self) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
         """Groups of tensors and records: with a step count, all that a run is; every process has the same."""
         tensors = {"network": self.bare.state_dict(), "average": self.average.state_dict()}
+        if self.target is not None:
+            tensors["target"] = self.target.state_dict()
         tensors["optimizer"] = train_state.flatten(self.optimizer.state_dict(), self.bare)
         scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
         run = dataclasses.asdict(self.run)
@@ -113,6 +118,8 @@ class Trainer:
         train_state.check_same(saved, self.state()[1])
         self.bare.load_state_dict(saved.tensors["network"])
         self.average.load_state_dict(saved.tensors["average"])
+        if self.target is not None:
+            self.target.load_state_dict(saved.tensors["target"])
         self.optimizer.load_state_dict(train_state.unflatten(saved.tensors["optimizer"], self.optimizer.state_dict(), self.bare))
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(saved.records["trainer"]["scaler"])
@@ -133,18 +140,25 @@ class Trainer:
             rate = self.run.optimizer.learning_rate
             raise TrainingError(f"the loss is {loss} and its gradient {grad_norm} at step {step + 1} with learning rate {rate:g}")
 
-    def _average(self, step: int) -> None:
-        """Move the average towards the weights; its decay warms up as (1 + step) / (10 + step)."""
-        decay = min(self.run.optimizer.ema_decay, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for mean, weight in zip(self.average.parameters(), self.bare.parameters(), strict=True):
-                mean.lerp_(weight, 1 - decay)
+    def _follow(self, step: int) -> None:
+        """Move the average towards the weights, its decay warming up as (1 + step) / (10 + step), and the target network with its own."""
+        follow(self.average, self.bare, min(self.run.optimizer.ema_decay, (1 + step) / (10 + step)))
+        decay = self.objective.target_decay(step)
+        if self.target is not None and decay is not None:
+            follow(self.target, self.bare, decay)
 
     def _clock(self) -> float:
         """Seconds, once the device has finished what it was given."""
         if self.accelerator.device.type != "cpu":
             torch.accelerator.synchronize()
         return time.perf_counter()
+
+
+@torch.no_grad()
+def follow(mean: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
+    """An exponential moving average of weights takes in the newest."""
+    for behind, weight in zip(mean.parameters(), network.parameters(), strict=True):
+        behind.lerp_(weight, 1 - decay)
 
 
 def split(

@@ -5,7 +5,7 @@ import json
 from html import escape
 from pathlib import Path
 
-from immref_trainers import config, tables
+from immref_trainers import strict_json, tables
 from immref_trainers.results import Comparison
 
 CSS = """
@@ -48,7 +48,7 @@ def page(comparison: Comparison, figures: dict[str, Path]) -> str:
             f"Python {environment.python} · ",
             escape(", ".join(f"{name} {number}" for name, number in environment.versions.items())),
             "</p><details><summary>Settings of the first run; the others differ in pairing and seed alone</summary>",
-            f"<pre>{escape(config.to_json(run))}</pre></details>",
+            f"<pre>{escape(strict_json.to_json(run))}</pre></details>",
             "<details><summary>What each run took</summary><pre>",
             escape(
                 json.dumps(

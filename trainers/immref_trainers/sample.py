@@ -13,7 +13,7 @@ from PIL import Image
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
-from immref_trainers import config, environment, figures, objectives, samplers
+from immref_trainers import config, environment, figures, objectives, samplers, streams
 from immref_trainers.config import Run
 from immref_trainers.data.settings import require
 from immref_trainers.data.training import as_bytes
@@ -69,10 +69,18 @@ def sample(folder: Path, settings: Settings, device: torch.device | str, console
     if settings.prior == "moment":
         noise = priors.moment(load_file(folder / "prior.safetensors"), noise)
     network = UNet2DModel.from_pretrained(folder / "unet", local_files_only=True, use_safetensors=True).to(device).eval()
-    predict = objectives.build(run.objective, torch.empty(0, device=device)).predictor(network)
+    predict = objectives.build(run.objective, torch.empty(0, device=device), run.max_train_steps, run.pairing.scale).predictor(network)
     told = None if labels is None else torch.from_numpy(labels).to(device)
     with console.status(f"{settings.num_samples:,} samples in {counted(steps)} each"):
-        x = samplers.sample(run, predict, torch.from_numpy(noise).to(device), steps, facts["largest"], told).numpy()
+        x = samplers.sample(
+            run,
+            predict,
+            torch.from_numpy(noise).to(device),
+            steps,
+            facts["largest"],
+            told,
+            streams.generator(streams.RENOISE, settings.seed),
+        ).numpy()
     if not np.isfinite(x).all():
         raise TrainingError(f"samples of {folder} are not finite in {counted(steps)}")
     write(x, labels, as_bytes(x, facts["low"], facts["high"]), environment.new_folder(output))

@@ -39,9 +39,10 @@ def exact(comparison: Comparison) -> Table:
         for row in comparison.exact
     ]
     floor = written([score.fd for score in comparison.floor_exact], 2)
+    followed = "Euler" if comparison.outcomes[0].run.sampler.method == "multistep" else sampler_name(comparison)
     return Table(
         "Exact field, no training",
-        f"Fréchet distance of samples after {steps[0]} … {last} {sampler_name(comparison)} steps from N(0, I), and from noise paired "
+        f"Fréchet distance of samples after {steps[0]} … {last} {followed} steps from N(0, I), and from noise paired "
         f"with training images (matched). Floor (training images drawn again): {floor}. The field is the limit of a perfect network that "
         f"memorises; linear assignment has no closed form. Curvature: of its paths in {last} equal steps of flow matching's time.",
         ["pairing", *(counted(count).replace(" ", "\n") for count in steps), f"{counted(last)}\nmatched", "curvature"],
@@ -217,7 +218,8 @@ def controls(outcomes: list[Outcome]) -> list[str]:
 def sampler_name(comparison: Comparison) -> str:
     """'Euler', or 'DDIM (trailing)'."""
     sampler = comparison.outcomes[0].run.sampler
-    return "Euler" if sampler.method == "euler" else f"DDIM ({sampler.timestep_spacing})"
+    names = {"euler": "Euler", "ddim": f"DDIM ({sampler.timestep_spacing})", "multistep": "consistency"}
+    return names[sampler.method]
 
 
 def sampler_steps(comparison: Comparison) -> tuple[int, ...]:

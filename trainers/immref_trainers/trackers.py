@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
 from immref._checks import nearest_name
-from immref_trainers import config, steplog
+from immref_trainers import steplog, strict_json
 from immref_trainers.config import Run
 from immref_trainers.errors import UsageError
 from immref_trainers.loop import Step
@@ -42,7 +42,7 @@ class Tracker:
         where = (folder / "trackers",) if kind.requires_logging_directory else ()
         self.tracker = kind(run.recipe, *where)
         self.tracker.start()
-        self.tracker.store_init_configuration({"run": json.dumps(json.loads(config.to_json(run)))})
+        self.tracker.store_init_configuration({"run": json.dumps(json.loads(strict_json.to_json(run)))})
 
     def log(self, step: Step, point: Point | None) -> None:
         """Send a step."""

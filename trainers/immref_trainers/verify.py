@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
-from immref_trainers import checkpoint, config, environment, steplog, train_state
+from immref_trainers import checkpoint, config, environment, steplog, strict_json, train_state
 from immref_trainers.checkpoint import Checkpoint
 from immref_trainers.config import Run
 from immref_trainers.data import training
@@ -97,7 +97,7 @@ def opened(folder: Path) -> tuple[Run, Environment]:
         inside = ", ".join(sorted(path.parent.name for path in folder.glob("*/run.json")))
         raise UsageError(f"{folder} is not the folder of a run: it lacks {', '.join(lacking)}{inside and f'; it holds the runs {inside}'}")
     try:
-        return config.load_run(folder), config.read(Environment, (folder / "environment.json").read_text(encoding="utf-8"))
+        return config.load_run(folder), strict_json.read(Environment, (folder / "environment.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise UsageError(f"{folder} cannot be read: {error}") from error
 

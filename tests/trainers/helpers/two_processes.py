@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
 
-from immref_trainers import config, pooling
+from immref_trainers import config, pooling, strict_json
 from immref_trainers.data import training
 from immref_trainers.loop import Trainer
 
@@ -41,7 +41,7 @@ if __name__ == "__main__":
     assert accelerator.num_processes == 2, accelerator.num_processes
     found = {"processes": torch.tensor(accelerator.num_processes)}
     for record in records:
-        run = config.read(config.Run, record.read_text(encoding="utf-8"))
+        run = strict_json.read(config.Run, record.read_text(encoding="utf-8"))
         images = training.open_images(run.data, run.seed)
         results = dict(pair(run, images, accelerator)) | train(run, images, accelerator)
         found |= {f"{record.stem}.{name}": value for name, value in results.items()}

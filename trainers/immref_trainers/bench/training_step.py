@@ -19,7 +19,7 @@ from immref import KNN, Pairing
 from immref_trainers import environment, streams
 from immref_trainers.bench import measure
 from immref_trainers.bench.write import render
-from immref_trainers.config import Run
+from immref_trainers.config import Objective, Run
 from immref_trainers.data.training import Images
 from immref_trainers.loop import Step, Trainer
 from immref_trainers.networks import unet
@@ -133,6 +133,7 @@ def flow(x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def ddpm(run: Run, device: torch.device) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
     """The same by diffusers' scheduler, for what the network of `run` predicts."""
     objective = run.objective
+    assert isinstance(objective, Objective)
     betas = 1 - objective.alpha_bar() / np.append(1.0, objective.alpha_bar()[:-1])
     scheduler = DDPMScheduler(objective.num_train_timesteps, trained_betas=betas)
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from immref_trainers.config import Run
+from immref_trainers.config import Consistency, Run
 from immref_trainers.data.settings import Digits, Directory, Photos
 
 Array = np.ndarray[Any, Any]
@@ -118,6 +118,10 @@ def check(images: Images, run: Run) -> None:
         raise ValueError(f"network.block_out_channels must have fewer levels: {height}×{width} images cannot be halved {halvings} times")
     if run.network.class_conditional and not images.classes:
         raise ValueError("network.class_conditional needs images with labels, and these have none")
+    if isinstance(run.objective, Consistency) and run.objective.distance == "lpips":
+        seen = images.train.shape[0], images.low, images.high
+        if seen != (3, -1.0, 1.0):
+            raise ValueError(f"objective.distance lpips needs 3 channels in [-1, 1], got {seen[0]} in [{seen[1]:.3g}, {seen[2]:.3g}]")
     if run.pairing.within == "label" and not images.classes:
         raise ValueError("pairing.within label needs images with labels, and these have none")
 

@@ -17,7 +17,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Window:
-    """The images of one process in one step, their labels where they have some, and the times at which they are corrupted."""
+    """The images of one process in one step, their labels where they have some, and their times (B,) or pairs of noise levels (B, 2)."""
 
     x: Array
     labels: Array | None
@@ -25,7 +25,7 @@ class Window:
 
 
 def windows(
-    run: Run, source: Source, times: Callable[[np.random.Generator, int], Array], rank: int, world: int, start: int
+    run: Run, source: Source, times: Callable[[np.random.Generator, int, int], Array], rank: int, world: int, start: int
 ) -> Iterator[Window]:
     """The windows of process `rank` from step `start` on, without end.
 
@@ -38,7 +38,7 @@ def windows(
             share(whole, rank, world)
             for whole in (window_indices(len(source), size, run.seed, step), window_epochs(len(source), size, step))
         )
-        t_B = share(times(streams.generator(streams.TIME, run.seed, step), size), rank, world)
+        t_B = share(times(streams.generator(streams.TIME, run.seed, step), size, step), rank, world)
         return Window(source.images(index_B, epoch_B), source.labels(index_B), t_B)
 
     with ThreadPoolExecutor(1, thread_name_prefix="windows") as pool:

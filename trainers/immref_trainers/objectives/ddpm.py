@@ -13,7 +13,7 @@ def regression(settings: Objective, like: Tensor) -> Regression:
     a_T, b_T = (torch.from_numpy(table).to(like.dtype).to(like.device) for table in schedules.coefficients(settings.alpha_bar()))
     return Regression(
         settings.prediction,
-        times=lambda generator, count: generator.integers(settings.num_train_timesteps, size=count),
+        draw=lambda generator, count: generator.integers(settings.num_train_timesteps, size=count),
         coefficients=lambda t_B: (a_T[t_B], b_T[t_B]),
         time_units=1,
     )

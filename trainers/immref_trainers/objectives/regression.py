@@ -1,8 +1,8 @@
-"""What flow matching and DDPM share: a network is trained to predict something of x and n at x_t = a x + b n."""
+"""What every objective has; and what flow matching and DDPM share: predicting something of x and n at x_t = a x + b n."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,6 +15,24 @@ Predictor = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (x_t, t_B, labe
 Array = np.ndarray[Any, Any]
 
 
+class Learned(Protocol):
+    """What the loop and the samplers need of an objective."""
+
+    def times(self, generator: np.random.Generator, count: int, step: int) -> Array:
+        """What training draws for `count` images at a step beside their noise: times (B,), or pairs of noise levels (B, 2)."""
+
+    def loss(
+        self, predict: Predictor, paired: Paired, t_B: Tensor, labels_B: Tensor | None = None, *, teach: Predictor | None = None
+    ) -> Tensor:
+        """The loss of `predict`; `teach` is what a target network predicts, `predict` itself where there is none."""
+
+    def predictor(self, network: torch.nn.Module) -> Predictor:
+        """A network as what samplers call."""
+
+    def target_decay(self, step: int) -> float | None:
+        """How slowly a target network follows the weights; None where there is none."""
+
+
 @dataclass(frozen=True)
 class Regression:
     """An objective in four parts; the settings that chose them are `config.Objective`.
@@ -22,17 +40,32 @@ class Regression:
     Attributes
     ----------
     prediction : one of immref.diffusion.PREDICTIONS
-    times : (generator, B) → t_B, the times that training draws
+    draw : (generator, B) → t_B, the times that training draws, the same at every step
     coefficients : t_B → (a_B, b_B) in the dtype and on the device of the images
     time_units : the network's time divided by t
     """
 
     prediction: str
-    times: Callable[[np.random.Generator, int], Array]
+    draw: Callable[[np.random.Generator, int], Array]
     coefficients: Callable[[Tensor], tuple[Tensor, Tensor]]
     time_units: float
 
-    def loss(self, predict: Predictor, paired: Paired, t_B: Tensor, labels_B: Tensor | None = None) -> Tensor:
+    def times(self, generator: np.random.Generator, count: int, step: int) -> Array:  # noqa: ARG002
+        """Times (B,)."""
+        return self.draw(generator, count)
+
+    def target_decay(self, step: int) -> None:
+        """The target is known: no network makes it."""
+
+    def loss(
+        self,
+        predict: Predictor,
+        paired: Paired,
+        t_B: Tensor,
+        labels_B: Tensor | None = None,
+        *,
+        teach: Predictor | None = None,  # noqa: ARG002
+    ) -> Tensor:
         """Mean squared error of the prediction; the noise that corrupts is the noise in the target."""
         a_B, b_B = self.coefficients(t_B)
         x_t = corrupt(paired.x, paired.noise, a_B, b_B)

@@ -26,6 +26,12 @@ RECIPES = {
     "cifar10-flow": Recipe(cifar10.flow, cifar10.FLOW_PAIRINGS, "the paper's flow matching on CIFAR-10, likewise"),
     "photos-flow": Recipe(photos.flow, photos.PAIRINGS, "flow matching on 16×16 patches of two photographs; a few minutes a run"),
     "photos-ddim": Recipe(photos.ddim, photos.PAIRINGS, "DDPM training and DDIM sampling on the same patches with the same network"),
+    "digits-consistency": Recipe(
+        digits.consistency, digits.PAIRINGS, "improved consistency training on the digits: one network call a sample"
+    ),
+    "cifar10-consistency": Recipe(
+        cifar10.consistency, cifar10.CONSISTENCY_PAIRINGS, "the paper's consistency training on CIFAR-10, likewise"
+    ),
     "digits-flow-classes": Recipe(digits.flow_classes, digits.CLASS_PAIRINGS, "digits-flow, class-conditional: can a digit be asked for?"),
 }
 

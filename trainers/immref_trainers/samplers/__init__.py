@@ -1,13 +1,22 @@
 """From a trained network to samples: one file per sampler, and the noise that it starts from."""
 
+import numpy as np
 from torch import Tensor
 
 from immref_trainers.config import Run
 from immref_trainers.objectives.regression import Predictor
-from immref_trainers.samplers import adaptive, ddim, euler
+from immref_trainers.samplers import adaptive, ddim, euler, multistep
 
 
-def sample(run: Run, predict: Predictor, noise: Tensor, steps: int, largest: float, labels: Tensor | None = None) -> Tensor:
+def sample(
+    run: Run,
+    predict: Predictor,
+    noise: Tensor,
+    steps: int,
+    largest: float,
+    labels: Tensor | None = None,
+    generator: np.random.Generator | None = None,
+) -> Tensor:
     """Samples (M, ...) on the host by the sampler of `run`, the image scaling undone.
 
     Parameters
@@ -15,7 +24,11 @@ def sample(run: Run, predict: Predictor, noise: Tensor, steps: int, largest: flo
     steps : of the sampler; 0 is the adaptive solver of flow matching
     largest : the data's largest absolute value
     labels : of the samples (M,), where the network is told any
+    generator : of noise that is added on the way; multistep needs it, the others add none
     """
+    if run.sampler.method == "multistep":
+        assert generator is not None
+        return multistep.sample(predict, noise, steps, run, largest, labels, generator)
     if run.sampler.method == "ddim":
         return ddim.sample(predict, noise, steps, run, largest, labels)
     if steps == 0:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from immref import schedules
 from immref.diffusion import corrupt, recover
-from immref_trainers.config import Run
+from immref_trainers.config import Objective, Run
 from immref_trainers.objectives.regression import Predictor
 from immref_trainers.samplers.chunks import chunks
 
@@ -17,6 +17,7 @@ Array = np.ndarray[Any, Any]
 
 def path(run: Run, steps: int) -> tuple[Array, list[tuple[float, float]]]:
     """The training steps (S,) that are visited, falling, and (a, b) at each and at the image, (1, 0)."""
+    assert isinstance(run.objective, Objective)
     t_S = schedules.ddim_steps(run.objective.num_train_timesteps, steps, run.sampler.timestep_spacing)
     a, b = schedules.coefficients(np.append(run.objective.alpha_bar()[t_S], 1.0))
     return t_S, list(zip(a.tolist(), b.tolist(), strict=True))
@@ -35,6 +36,7 @@ def sample(predict: Predictor, noise: Tensor, steps: int, run: Run, largest: flo
     largest : of the data's absolute values before scaling; with `clip_sample` a predicted image lies within scale times it
     labels : of the samples (M,), where the network is told any
     """
+    assert isinstance(run.objective, Objective)
     t_S, coefficients = path(run, steps)
     scale, prediction = run.pairing.scale, run.objective.prediction
     samples = []
