@@ -16,7 +16,7 @@ import yaml
 
 from immref import KNN, ImageScaling, Vanilla
 from immref_trainers import card, export, objectives, samplers
-from immref_trainers.config import Evaluation, Objective, Run, Sampler, UNet
+from immref_trainers.config import Consistency, Evaluation, Objective, Run, Sampler, UNet
 from immref_trainers.data.settings import Directory
 from immref_trainers.networks import unet
 from immref_trainers.results import Dose, Environment, Nearness, Outcome, Point, Score
@@ -40,6 +40,11 @@ def ddim(prediction, spacing="leading", clip=False, schedule="linear", **more):
     return replace(flow(**more), objective=Objective("ddpm", prediction, beta_schedule=schedule), sampler=Sampler("ddim", spacing, clip))
 
 
+def consistency(clip=False, **more):
+    sampler, evaluation = Sampler("multistep", clip_sample=clip), Evaluation(sampler_steps=(2,))
+    return replace(flow(**more), objective=Consistency(), sampler=sampler, evaluation=evaluation)
+
+
 # the run, its images, and whether diffusers has a pipeline for it
 CASES = {
     "colour": (ddim("v_prediction", pairing=KNN(k=4)), {"shape": [3, 8, 8], **RANGE}, True),
@@ -49,6 +54,10 @@ CASES = {
     "scaled": (ddim("v_prediction", pairing=ImageScaling(2.0), clip=True), {"shape": [3, 8, 8], **RANGE}, False),
     "classes": (ddim("v_prediction", network=TOLD), {"shape": [1, 8, 8], **RANGE}, False),
     "not square": (ddim("v_prediction"), {"shape": [1, 8, 12], **RANGE}, False),
+    "consistency": (consistency(pairing=KNN(k=4)), {"shape": [3, 8, 8], **RANGE}, True),
+    "consistency, clipped": (consistency(clip=True), {"shape": [1, 8, 8], **RANGE}, True),
+    "consistency, scaled": (consistency(clip=True, pairing=ImageScaling(2.0)), {"shape": [1, 8, 8], **RANGE}, False),
+    "consistency, classes": (consistency(network=TOLD), {"shape": [1, 8, 12], **OWN}, False),
     "flow": (flow(), {"shape": [3, 8, 8], **RANGE}, False),
     "flow, scaled": (flow(pairing=ImageScaling(2.0)), {"shape": [1, 8, 8], **INK}, False),
     "flow, classes": (flow(TOLD), {"shape": [1, 8, 8], **OWN}, False),
@@ -64,7 +73,9 @@ for folder in json.loads(sys.argv[1]):
     made = runpy.run_path("program.py")
     if "pipeline" in made:
         torch.manual_seed(0)
-        ready = made["pipeline"](batch_size=16, num_inference_steps=10, output_type="np").images.transpose(0, 3, 1, 2)
+        levels = {"num_inference_steps": None, "timesteps": [24, 0]}
+        how = levels if "Consistency" in type(made["pipeline"]).__name__ else {"num_inference_steps": 10}
+        ready = made["pipeline"](batch_size=16, output_type="np", **how).images.transpose(0, 3, 1, 2)
         pixels = np.stack([np.asarray(image).reshape(*image.size[::-1], -1) for image in made["images"]]).transpose(0, 3, 1, 2)
         np.savez("made.npz", ready=ready, bytes=pixels)
     else:
@@ -80,7 +91,7 @@ def network_of(run, facts):
 def outcome_of(run):
     scores = {steps: Score(3.25 + steps, 4.5, 5.75) for steps in run.evaluation.sampler_steps}
     curve, nearest = [Point(run.max_train_steps, scores)], Nearness(3.0, 2.0, 0.25)
-    return Outcome(run, curve, {"gaussian": scores, "moment": scores}, Dose(-0.0123, 0.987, 1.0, 10.0), nearest, None, 7.0)
+    return Outcome(run, curve, {"gaussian": scores, "moment": scores}, Dose(-0.0123, 0.987, 1.0, 10.0), nearest, None, None, 7.0)
 
 
 ENVIRONMENT = Environment("cpu", "torch (torch 1.2.3): auto, for torch arrays", 1, "3.99.0", "a machine", {"immref": "9.8.7"})
@@ -111,13 +122,21 @@ def folders(tmp_path_factory):
     return made
 
 
+class Torch:
+    """torch's random numbers, as the card's program and diffusers draw them."""
+
+    def standard_normal(self, shape, dtype):
+        return torch.randn(shape).numpy()
+
+
 def ours(run, facts):
     """Our sampler's images, from the noise and with the labels of the card's program."""
     torch.manual_seed(0)
     noise = torch.randn(COUNT, *facts["shape"])
-    predict = objectives.build(run.objective, noise).predictor(network_of(run, facts))
+    predict = objectives.build(run.objective, noise, scale=run.pairing.scale).predictor(network_of(run, facts))
     labels = torch.arange(COUNT) % CLASSES if run.network.class_conditional else None
-    return samplers.sample(run, predict, noise, STEPS, facts["largest"], labels).numpy()
+    steps = max(run.evaluation.sampler_steps)
+    return samplers.sample(run, predict, noise, steps, facts["largest"], labels, Torch()).numpy()
 
 
 def band(samples):
@@ -149,8 +168,8 @@ def test_its_pictures_are_black_and_white_where_the_data_are(folders, name):
 def test_a_pipeline_is_there_where_diffusers_can_make_these_images(folders, name):
     run, _, pipeline = CASES[name]
     assert (folders[name] / "model_index.json").exists() == pipeline
-    assert (folders[name] / "scheduler").exists() == (run.objective.method == "ddpm")
-    assert ("DDIMPipeline.from_pretrained" in card_of(folders[name])) == pipeline
+    assert (folders[name] / "scheduler").exists() == (run.objective.method != "flow")
+    assert ("Pipeline.from_pretrained" in card_of(folders[name])) == pipeline
 
 
 REASONS = {
@@ -158,6 +177,8 @@ REASONS = {
     "classes": "network and scheduler alone: DDIMPipeline asks for no class",
     "scaled": "DDIMPipeline would not undo the image scaling of 2",
     "own range": "DDIMPipeline takes black and white to be -1 and 1, and here they are -1.2 and 1.9",
+    "consistency, scaled": "ConsistencyModelPipeline would not undo the image scaling of 2",
+    "consistency, classes": "ConsistencyModelPipeline takes black and white to be -1 and 1",
     "not square": "DDIMPipeline makes squares, and here images are 8×12",
 }
 

@@ -82,9 +82,9 @@ def seen_by(run, images, accelerator, monkeypatch):
     """The weights a run starts from, and the images, times and noise of its steps."""
     batches, plain_loss = [], Regression.loss
 
-    def record(objective, predict, paired, t_B, labels_B):
+    def record(objective, predict, paired, t_B, labels_B, **others):
         batches.append((paired.x, t_B, paired.noise))
-        return plain_loss(objective, predict, paired, t_B, labels_B)
+        return plain_loss(objective, predict, paired, t_B, labels_B, **others)
 
     trainer = Trainer(run, images, accelerator)
     weights = flat(trainer.network)

@@ -20,6 +20,8 @@ PARAMETERS = {
     "photos-ddim": 160_275,
     "cifar10-ddim": 35_746_307,
     "cifar10-flow": 35_746_307,
+    "digits-consistency": 634_273,
+    "cifar10-consistency": 35_746_307,
 }
 DDPM = {  # the form in which diffusers keeps DDPM's network for CIFAR-10
     "sample_size": 32,

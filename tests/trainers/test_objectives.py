@@ -31,7 +31,7 @@ def batch(images):
 
 
 def some_times(objective, seed=0):
-    return torch.from_numpy(objective.times(np.random.default_rng(seed), 32))
+    return torch.from_numpy(objective.times(np.random.default_rng(seed), 32, 0))
 
 
 def perfect(objective, paired):
@@ -136,7 +136,7 @@ def step_of(settings, pairing):
         def network(x_t, time_B):
             return SimpleNamespace(sample=predictor(x_t, time_B, cond))
 
-        t_B = torch.from_numpy(objective.times(rng, len(x)))
+        t_B = torch.from_numpy(objective.times(rng, len(x), 0))
         return objective.loss(objective.predictor(network), paired, t_B)
 
     return step

@@ -91,7 +91,7 @@ def comparison(*distances):
         scores = {4: Score(fd, fd, fd)}
         dose = Dose(distance_drop=-0.05, mean_square=0.9, pairing_ms=1.0, step_ms=20.0)
         by_prior = {prior: {4: Score(times * fd, fd, fd)} for prior, times in (("gaussian", 1.0), ("moment", 0.9), ("matched", 0.8))}
-        return Outcome(run, [Point(100, scores)], by_prior, dose, Nearness(1.0, 2.0, 0.0), None, 1.0)
+        return Outcome(run, [Point(100, scores)], by_prior, dose, Nearness(1.0, 2.0, 0.0), None, None, 1.0)
 
     seeds = len(distances[0][1])
     rows = [(Vanilla(), (1.0,) * seeds), *distances]

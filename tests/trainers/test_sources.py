@@ -13,7 +13,6 @@ from immref_trainers import strict_json
 from immref_trainers.data import cifar, survey, transform
 from immref_trainers.data.settings import Directory
 from immref_trainers.data.sources import open_images
-from immref_trainers.data.transform import views
 
 
 @pytest.fixture
@@ -162,11 +161,11 @@ def test_images_do_not_depend_on_threads_order_or_batch(tmp_path):
     settings = {"resolution": 6, "resize": 8, "normalisation": "unit_std"}
     one, three = opened(tmp_path, **settings), opened(tmp_path, workers=3, **settings)
     assert one.summary == three.summary
-    seen = views(12, 0, np.zeros(12, dtype=int), ALL, random_crop=True, random_flip=True)
+    seen = transform.views(12, 0, np.zeros(12, dtype=int), ALL, random_crop=True, random_flip=True)
     whole = one.images(ALL, seen)
     assert np.array_equal(three.images(ALL, seen), whole)
     for index in ([11, 3], [3], [5, 4, 3, 11]):
-        part = views(12, 0, np.zeros(len(index), dtype=int), np.asarray(index), random_crop=True, random_flip=True)
+        part = transform.views(12, 0, np.zeros(len(index), dtype=int), np.asarray(index), random_crop=True, random_flip=True)
         assert np.array_equal(three.images(np.asarray(index), part), whole[index])
     assert not np.array_equal(whole, one.images(ALL))
 

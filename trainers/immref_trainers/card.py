@@ -44,10 +44,13 @@ from diffusers import CMStochasticIterativeScheduler, UNet2DModel
 network, scheduler = UNet2DModel.from_pretrained("unet"), CMStochasticIterativeScheduler.from_pretrained("scheduler")
 torch.manual_seed(0)
 scheduler.set_timesteps(timesteps={timesteps})
-x = torch.randn(16, {channels}, {height}, {width}) * scheduler.init_noise_sigma{labels}
+x, least = torch.zeros(16, {channels}, {height}, {width}), 0.0{labels}
 with torch.no_grad():
-    for t in scheduler.timesteps:
-        x = scheduler.step(network(scheduler.scale_model_input(x, t), t{argument}).sample, t, x).prev_sample
+    for t, sigma in zip(scheduler.timesteps, scheduler.sigmas):  # noise is added, and the network goes to the image at once
+        x = x + (sigma**2 - least**2) ** 0.5 * torch.randn(x.shape)
+        c_skip, c_out = scheduler.get_scalings_for_boundary_condition(sigma)
+        x = c_skip * x + c_out * network(x / (sigma**2 + scheduler.config.sigma_data**2) ** 0.5, t{argument}).sample{clip}
+        least = scheduler.config.sigma_min
 x = x / {scale}  # the image scaling undone
 pixels = ((x - {low}) * 255 / ({high} - {low})).round().clamp(0, 255).byte()
 """,
@@ -118,7 +121,7 @@ def code(run: Run, facts: dict[str, Any], reason: str | None) -> str:
     else:
         kind = "pipeline" if reason is None else "flow" if run.objective.method == "flow" else "ddim"
     channels, height, width = facts["shape"]
-    told = run.network.class_conditional
+    told, most = run.network.class_conditional, run.pairing.scale * facts["largest"]
     return CODE[kind].format(
         channels=channels,
         height=height,
@@ -127,6 +130,7 @@ def code(run: Run, facts: dict[str, Any], reason: str | None) -> str:
         argument=", class_labels=labels" if told else "",
         steps=max(run.evaluation.sampler_steps) or INSTEAD_OF_ADAPTIVE,
         timesteps=list(run.sampler.levels[::-1]),
+        clip=f".clamp(-{most}, {most})" if run.sampler.clip_sample else "",
         scale=run.pairing.scale,
         low=facts["low"],
         high=facts["high"],

@@ -9,18 +9,20 @@ from accelerate import Accelerator
 
 from immref import Pairing
 from immref.miscibility import class_skew
-from immref_trainers import samplers, streams
+from immref_trainers import exact_field, samplers, streams
+from immref_trainers.config import Consistency
 from immref_trainers.data.training import Images, Source
 from immref_trainers.errors import TrainingError
 from immref_trainers.loop import Trainer
 from immref_trainers.metrics.judge import Judge
-from immref_trainers.results import Nearness, Score, Scores
+from immref_trainers.results import Nearness, OneStep, Score, Scores
 from immref_trainers.samplers import priors
 
 FloatArray = np.ndarray[Any, Any]
 Start = tuple[FloatArray, FloatArray | None]  # starting noise (M, ...) and the labels (M,) that are asked for
 
 GRID = 48  # samples kept as pictures
+FIELD_POINTS = 300  # samples compared with the exact field's
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Ended:
     priors : scores by prior, all but the one from N(0, I), which the curve ends with
     nearest : whether samples are copies of training images
     skew : how far above chance a linear classifier tells the label from the noise of training; None without labels
+    one_step : a consistency model beside the exact field; None where there is none
     pictures : the first samples from N(0, I), by the sampler's steps
     """
 
@@ -40,6 +43,7 @@ class Ended:
     priors: dict[str, Scores]
     nearest: Nearness
     skew: float | None
+    one_step: OneStep | None
     pictures: dict[int, FloatArray]
 
 
@@ -70,8 +74,21 @@ def at_the_end(trainer: Trainer, images: Images, judge: Judge) -> Ended:
         scores,
         judge.nearest(sample(trainer, starts[0], most)),
         None if told is None else told.accuracy - told.chance,
+        beside_exact_field(trainer, images, first(starts[0], FIELD_POINTS)),
         {steps: sample(trainer, first(starts[0], GRID), steps) for steps in run.evaluation.sampler_steps},
     )
+
+
+def beside_exact_field(trainer: Trainer, images: Images, start: Start) -> OneStep | None:
+    """A consistency model's images in one step beside those of the exact field, where that is known: not for linear assignment."""
+    run = trainer.run
+    known = isinstance(run.objective, Consistency) and run.pairing.method != "linear_assignment" and not run.network.class_conditional
+    if not known or 1 not in run.evaluation.sampler_steps or not exact_field.fits(images):
+        return None
+    made, noise = (array.reshape(len(array), -1) for array in (sample(trainer, start, 1), start[0]))
+    exact = exact_field.ends(images, run, noise)
+    apart, chance = (float(np.sqrt(np.square(made - ends).mean())) for ends in (exact, np.roll(exact, 1, axis=0)))
+    return OneStep(apart, chance)
 
 
 def gaussian_starts(trainer: Trainer) -> list[Start]:

@@ -131,6 +131,7 @@ def write(trainer: Trainer, ended: Ended, log: StepLog, folder: Path, context: C
         dose_of(log.steps),
         ended.nearest,
         ended.skew,
+        ended.one_step,
         sum(step.step_ms for step in log.steps) / 1e3,
     )
     facts = {"shape": list(images.train.shape), "largest": images.train.largest}

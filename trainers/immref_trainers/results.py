@@ -59,6 +59,20 @@ class Nearness:
         return self.samples / self.held_out if self.held_out else math.inf
 
 
+@dataclass(frozen=True)
+class OneStep:
+    """Images that a consistency model makes in one step, beside those to which the exact field leads from the same noise.
+
+    Attributes
+    ----------
+    apart : root mean square of the differences, pixel by pixel
+    chance : the same with images that the exact field makes of other noise
+    """
+
+    apart: float
+    chance: float
+
+
 Scores = dict[int, Score]  # by the sampler's steps
 
 
@@ -99,6 +113,7 @@ class Outcome:
     Attributes
     ----------
     skew : by how much a linear classifier told the label from the noise of training better than chance; None without labels
+    one_step : of a consistency model whose exact field is known, beside that field
     seconds : that the training steps took, evaluations aside
     """
 
@@ -108,6 +123,7 @@ class Outcome:
     dose: Dose
     nearest: Nearness
     skew: float | None
+    one_step: OneStep | None
     seconds: float
 
 

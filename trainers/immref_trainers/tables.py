@@ -27,6 +27,8 @@ def all_tables(comparison: Comparison) -> list[Table]:
         tables.insert(0, exact(comparison))
     if comparison.outcomes[0].run.network.class_conditional:
         tables.append(classes(comparison))
+    if any(outcome.one_step for outcome in comparison.outcomes):
+        tables.append(one_step(comparison))
     return tables
 
 
@@ -165,6 +167,23 @@ def classes(comparison: Comparison) -> Table:
             ),
             "skew",
         ],
+        rows,
+    )
+
+
+def one_step(comparison: Comparison) -> Table:
+    """Consistency models beside the exact field."""
+    rows = []
+    for pairing, outcomes in by_pairing(comparison).items():
+        found = [outcome.one_step for outcome in outcomes if outcome.one_step is not None]
+        numbers = [[one.apart for one in found], [one.chance for one in found], [one.apart / one.chance for one in found]]
+        rows.append([str(pairing), *(written(values) if values else NOTHING for values in numbers)])
+    return Table(
+        "One step beside the exact field",
+        "Root mean square difference, pixel by pixel, between the image that the trained network makes of a noise in one step and the one "
+        "to which its pairing's exact field leads from the same noise; chance: to the field's image of another noise. The exact field "
+        "ends in training images, a network need not: 0 would be a network that memorised. Linear assignment has no exact field.",
+        ["pairing", "difference", "chance", "difference\nover chance"],
         rows,
     )
 

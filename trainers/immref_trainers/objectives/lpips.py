@@ -38,7 +38,7 @@ class LPIPS(nn.Module):
         for number, layer in enumerate(self.features):
             x = layer(x)
             if number in self.taps:
-                one, other = (x / (x.square().sum(dim=1, keepdim=True).sqrt() + TINY)).chunk(2)
+                one, other = (x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + TINY)).chunk(2)
                 weights = self.lin[self.taps.index(number)]
                 distance = distance + torch.einsum("bchw,c->bhw", (one - other).square(), weights).mean(dim=(1, 2))
         return distance
