@@ -7,12 +7,13 @@ import pytest
 
 from immref import KNN, ImageScaling, LinearAssignment, Pairing, Vanilla
 from immref_trainers import recipes
-from immref_trainers.config import Evaluation, Objective, Optimizer, Run, Sampler, UNet, load_run, parse_pairing
+from immref_trainers.config import Consistency, Evaluation, Objective, Optimizer, Run, Sampler, UNet, load_run, parse_pairing
 from immref_trainers.data.settings import Digits, Directory
 from immref_trainers.strict_json import read, to_json
 
 RUN = Run(recipe="digits-flow")
 DDIM = {"objective": Objective("ddpm", "epsilon"), "sampler": Sampler("ddim")}
+CONSISTENCY = {"objective": Consistency(), "sampler": Sampler("multistep"), "evaluation": Evaluation(sampler_steps=(1, 2))}
 PAIRINGS = (Vanilla(), KNN(k=4), KNN(k=64, score="dot", scale=1.5), LinearAssignment("sqeuclidean", within="label"), ImageScaling(2.0))
 
 
@@ -134,6 +135,34 @@ def end(*at_steps, **others):
             DDIM | end(RUN.max_train_steps, sampler_steps=(4, 1001)),
             r"evaluation.sampler_steps must lie in \[1, 1000\] with spacing leading, got \[4, 1001\]",
         ),
+        ({"objective": lambda: Consistency("consistancy")}, "objective.method must be one of consistency, got 'consistancy'"),
+        ({"objective": lambda: Consistency(variant="cd")}, "objective.variant must be one of ct, ict, got 'cd'"),
+        ({"objective": lambda: Consistency(distance="l1")}, "objective.distance must be one of pseudo_huber, l2, lpips, got 'l1'"),
+        ({"objective": lambda: Consistency(s0=1)}, r"objective.s0 must lie in \[2, s1=1280\], got 1"),
+        ({"objective": lambda: Consistency(s0=20, s1=10)}, r"objective.s0 must lie in \[2, s1=10\], got 20"),
+        ({"objective": lambda: Consistency(variant="ct", mu0=1.0)}, r"objective.mu0 must be in \(0, 1\), got 1.0"),
+        ({"objective": lambda: Consistency(mu0=0.5)}, "objective.mu0=0.5 needs objective.variant 'ct'"),
+        ({"objective": lambda: Consistency(sigma_min=80.0)}, "objective.sigma_max must be finite and > sigma_min=80.0, got 80.0"),
+        ({"objective": lambda: Consistency(sigma_min=0.0)}, "objective.sigma_min must be > 0, got 0.0"),
+        ({"objective": lambda: Consistency(sigma_max=float("inf"))}, "objective.sigma_max must be finite and > sigma_min=0.002, got inf"),
+        ({"objective": lambda: Consistency(sigma_data=0.0)}, "objective.sigma_data must be finite and > 0, got 0.0"),
+        (
+            {"objective": lambda: Consistency(distance="lpips")},
+            "objective.lpips_weights must be given with distance lpips: a local .*, got None",
+        ),
+        ({"objective": lambda: Consistency(lpips_weights="w")}, "objective.lpips_weights='w' needs objective.distance 'lpips'"),
+        (CONSISTENCY | {"max_train_steps": 3} | end(3, sampler_steps=(1,)), "max_train_steps: .*"),
+        ({"sampler": lambda: Sampler("multistep", levels=())}, r"sampler.levels must rise from 0 and be < 40, got \(\)"),
+        ({"sampler": lambda: Sampler("multistep", levels=(5, 9))}, r"sampler.levels must rise from 0 and be < 40, got \(5, 9\)"),
+        ({"sampler": lambda: Sampler("multistep", levels=(0, 9, 9))}, "sampler.levels must rise from 0 and be < 40"),
+        ({"sampler": lambda: Sampler("multistep", levels=(0, 40))}, "sampler.levels must rise from 0 and be < 40"),
+        ({"sampler": lambda: Sampler(levels=(0, 9))}, r"sampler.levels=\(0, 9\) needs sampler.method 'multistep'"),
+        (CONSISTENCY | {"sampler": Sampler()}, "sampler.method must be multistep where objective.method is consistency, got euler"),
+        (
+            CONSISTENCY | end(RUN.max_train_steps, sampler_steps=(1, 3)),
+            r"evaluation.sampler_steps must lie in \[1, 2\] with sampler.levels \(0, 24\), got \[1, 3\]",
+        ),
+        (CONSISTENCY | end(RUN.max_train_steps, sampler_steps=(0,)), r"evaluation.sampler_steps must lie in \[1, 2\] .*, got \[0\]"),
     ],
 )
 def test_a_run_that_cannot_be_carried_out_is_refused(changes, words):
@@ -149,6 +178,8 @@ def test_a_run_that_cannot_be_carried_out_is_refused(changes, words):
         DDIM | {"objective": Objective("ddpm", "v_prediction", beta_schedule="squaredcos_cap_v2")},
         DDIM | {"sampler": Sampler("ddim", "linspace"), "evaluation": Evaluation((RUN.max_train_steps,), (2, 1000))},
         DDIM | {"objective": Objective("ddpm", "sample", 20), "evaluation": Evaluation((RUN.max_train_steps,), (1, 20))},
+        CONSISTENCY,
+        CONSISTENCY | {"objective": Consistency(variant="ct", distance="lpips", lpips_weights="w.safetensors", s0=2, s1=150)},
         {"evaluation": Evaluation((RUN.max_train_steps,), (1, 2000))},  # Euler's steps have no limit
     ],
 )

@@ -45,8 +45,8 @@ class Asked(Stop):
 @pytest.mark.parametrize(
     ("recipe", "steps", "write"),
     [
-        ("cifar10-ddim", 2, binary),
         ("cifar10-ddim", 2, class_folders),
+        ("cifar10-consistency", 1, binary),
         ("cifar10-flow", 2, parquet),
         ("cifar10-flow", 2, shards),
     ],

@@ -8,13 +8,14 @@ import pytest
 
 from immref import KNN, ImageScaling, LinearAssignment, Vanilla
 from immref_trainers import tables
-from immref_trainers.config import Evaluation, Objective, Run, Sampler, run_name
+from immref_trainers.config import Consistency, Evaluation, Objective, Run, Sampler, run_name
 from immref_trainers.results import (
     Comparison,
     Dose,
     Environment,
     ExactRow,
     Nearness,
+    OneStep,
     Outcome,
     Point,
     Score,
@@ -143,18 +144,33 @@ def test_every_table_is_a_full_rectangle():
 
 
 @pytest.mark.parametrize(
-    ("settings", "name"),
+    ("settings", "name", "of_exact"),
     [
-        ({}, "Euler"),
-        ({"objective": Objective("ddpm", "epsilon"), "sampler": Sampler("ddim", "trailing")}, "DDIM (trailing)"),
+        ({}, "Euler", "Euler"),
+        ({"objective": Objective("ddpm", "epsilon"), "sampler": Sampler("ddim", "trailing")}, "DDIM (trailing)", "DDIM (trailing)"),
+        (
+            {"objective": Consistency(), "sampler": Sampler("multistep", levels=(0, 5, 9, 12)), "max_train_steps": 100},
+            "consistency",
+            "Euler",
+        ),
     ],
 )
-def test_tables_name_the_sampler_that_made_their_samples(settings, name):
+def test_tables_name_the_sampler_that_made_their_samples(settings, name, of_exact):
     """The exact field's as well as the trained networks'."""
     found = comparison((KNN(k=4), (0.5,)))
     outcomes = [dataclasses.replace(outcome, run=dataclasses.replace(outcome.run, **settings)) for outcome in found.outcomes]
-    for table in (tables.exact, tables.quality):
-        assert f" {name} steps" in table(dataclasses.replace(found, outcomes=outcomes)).caption
+    for table, used in ((tables.exact, of_exact), (tables.quality, name)):
+        assert f" {used} steps" in table(dataclasses.replace(found, outcomes=outcomes)).caption
+
+
+def test_a_consistency_model_is_put_beside_the_exact_field_where_there_is_one():
+    found = comparison((KNN(k=4), (0.5, 0.6)), (LinearAssignment(), (0.7, 1.8)))
+    assert "One step beside the exact field" not in [table.title for table in tables.all_tables(found)]
+    ones = {"vanilla": OneStep(0.5, 0.8), "knn": OneStep(0.3, 0.6), "linear_assignment": None}
+    outcomes = [dataclasses.replace(outcome, one_step=ones[outcome.run.pairing.method]) for outcome in found.outcomes]
+    table = tables.all_tables(dataclasses.replace(found, outcomes=outcomes))[-1]
+    assert table.title == "One step beside the exact field"
+    assert [row[3][:5] for row in table.rows] == ["0.625", "0.500", "–"]
 
 
 def test_a_result_does_not_change_under_the_reader():

@@ -10,7 +10,7 @@ from power_cut import QUICK
 
 from immref import KNN, ImageScaling, LinearAssignment, Vanilla
 from immref_trainers import checkpoint, recipes
-from immref_trainers.config import Objective, Optimizer, Sampler, UNet
+from immref_trainers.config import Consistency, Objective, Optimizer, Sampler, UNet
 from immref_trainers.errors import TrainingError
 from immref_trainers.loop import Trainer
 
@@ -22,6 +22,12 @@ KINDS = {
     "epsilon": {"objective": Objective("ddpm", "epsilon"), "sampler": Sampler("ddim")},
     "v": {"objective": Objective("ddpm", "v_prediction"), "sampler": Sampler("ddim")},
     "x0": {"objective": Objective("ddpm", "sample"), "sampler": Sampler("ddim")},
+    "consistency, with a target network": {
+        "objective": Consistency(variant="ct", distance="l2", s0=2, s1=20),
+        "sampler": Sampler("multistep"),
+        "network": UNet(**SMALL, dropout=0.2),
+    },
+    "improved consistency": {"objective": Consistency(s0=2, s1=8), "sampler": Sampler("multistep")},
     "two micro-batches": {"train_batch_size": 32, "gradient_accumulation_steps": 2},
     "schedule and dropout": {
         "optimizer": Optimizer(lr_scheduler="cosine", lr_warmup_steps=5, ema_decay=0.3),

@@ -109,14 +109,20 @@ class Consistency:
     """Standard deviation of the images before image scaling, which multiplies it."""
 
     def __post_init__(self) -> None:
+        check_choice(self.method, "objective.method", ("consistency",))
         check_choice(self.variant, "objective.variant", ("ct", "ict"))
         check_choice(self.distance, "objective.distance", ("pseudo_huber", "l2", "lpips"))
         require(2 <= self.s0 <= self.s1, "objective.s0", f"lie in [2, s1={self.s1}]", self.s0)
         require(0 < self.mu0 < 1, "objective.mu0", "be in (0, 1)", self.mu0)
-        require(0 < self.sigma_min < self.sigma_max < math.inf, "objective.sigma_max", f"be > sigma_min={self.sigma_min}", self.sigma_max)
+        require(self.sigma_min > 0, "objective.sigma_min", "be > 0", self.sigma_min)
+        wanted = f"be finite and > sigma_min={self.sigma_min}"
+        require(self.sigma_min < self.sigma_max < math.inf, "objective.sigma_max", wanted, self.sigma_max)
         require(0 < self.sigma_data < math.inf, "objective.sigma_data", "be finite and > 0", self.sigma_data)
-        needed = "be given with distance lpips: a local safetensors file with VGG16's and LPIPS' weights"
-        require((self.distance == "lpips") == (self.lpips_weights is not None), "objective.lpips_weights", needed, self.lpips_weights)
+        if self.distance == "lpips":
+            wanted = "be given with distance lpips: a local safetensors file with VGG16's and LPIPS' weights"
+            require(self.lpips_weights is not None, "objective.lpips_weights", wanted, self.lpips_weights)
+        else:
+            _require_defaults(self, ("lpips_weights",), "objective", "objective.distance 'lpips'")
         if self.variant == "ict":
             _require_defaults(self, ("mu0",), "objective", "objective.variant 'ct'")
 
@@ -227,7 +233,9 @@ class Run:
         require(self.sampler.method in known, "sampler.method", wanted, self.sampler.method)
         self._check_consistency()
         least, most = self.sampler_range()
-        wanted = f"lie in [{least}, {most:g}] with spacing {self.sampler.timestep_spacing}"
+        multistep = self.sampler.method == "multistep"
+        reason = f"sampler.levels {self.sampler.levels}" if multistep else f"spacing {self.sampler.timestep_spacing}"
+        wanted = f"lie in [{least}, {most:g}] with {reason}"
         counts = [count for count in self.evaluation.sampler_steps if count or self.sampler.method != "euler"] or [least]
         require(least <= min(counts) and max(counts) <= most, "evaluation.sampler_steps", wanted, counts)
         steps = self.evaluation.at_steps

@@ -111,7 +111,7 @@ def open_images(settings: Digits | Photos | Directory, seed: int, workers: int =
 
 
 def check(images: Images, run: Run) -> None:
-    """A ValueError where the network of `run` is not made for such images."""
+    """A ValueError where the network or the objective of `run` is not made for such images, or its own files are not there."""
     _, height, width = images.train.shape
     halvings = len(run.network.block_out_channels) - 1
     if height % 2**halvings or width % 2**halvings:
@@ -122,6 +122,9 @@ def check(images: Images, run: Run) -> None:
         seen = images.train.shape[0], images.low, images.high
         if seen != (3, -1.0, 1.0):
             raise ValueError(f"objective.distance lpips needs 3 channels in [-1, 1], got {seen[0]} in [{seen[1]:.3g}, {seen[2]:.3g}]")
+        from immref_trainers.objectives import lpips
+
+        lpips.load(run.objective.lpips_weights)
     if run.pairing.within == "label" and not images.classes:
         raise ValueError("pairing.within label needs images with labels, and these have none")
 

@@ -18,7 +18,6 @@ def build(settings: Consistency, scale: float, like: Tensor) -> Distance:
     if settings.distance == "lpips":
         from immref_trainers.objectives.lpips import load
 
-        assert settings.lpips_weights is not None
         network = load(settings.lpips_weights).to(like.device)
         return lambda first, second: network(first / scale, second / scale)
     return {"pseudo_huber": pseudo_huber, "l2": mean_square}[settings.distance]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -44,27 +45,31 @@ class LPIPS(nn.Module):
         return distance
 
 
-def load(path: str) -> LPIPS:
+def load(path: str | None) -> LPIPS:
     """LPIPS with the weights in a local safetensors file.
 
     torchvision's names for VGG16 (features.0.weight …) and lpips' for its layers (lin0.model.1.weight (1, C, 1, 1) …).
 
     Raises
     ------
-    FileNotFoundError, ValueError
+    ValueError
         Where there is no such file, or it does not hold these tensors.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"objective.lpips_weights must be a local safetensors file with VGG16's and LPIPS' weights, {path} is none")
-    tensors = load_file(path)
-    renamed = {f"lin{number}.model.1.weight": f"lin.{number}" for number in range(len(BLOCKS))}
-    state = {renamed.get(name, name): tensor.flatten() if name in renamed else tensor for name, tensor in tensors.items()}
+    wanted = "objective.lpips_weights must be a local safetensors file with VGG16's and LPIPS' weights"
+    if path is None or not Path(path).is_file():
+        raise ValueError(f"{wanted}, and {path} is no file")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{wanted}, and {path} is none: {error}") from None
     network = LPIPS().requires_grad_(False).eval()
-    wanted = dict(network.named_parameters())
-    for name, parameter in wanted.items():
-        theirs = next((old for old, new in renamed.items() if new == name), name)
-        if name not in state or state[name].shape != parameter.shape:
-            found = "lacks it" if name not in state else f"has {tuple(state[name].shape)}"
-            raise ValueError(f"objective.lpips_weights must hold {theirs} of shape {tuple(parameter.shape)}, {path} {found}")
-    network.load_state_dict({name: state[name] for name in wanted}, strict=False)
+    state = {}
+    for name, parameter in network.named_parameters():
+        layer = name.removeprefix("lin.")
+        theirs, shape = (name, parameter.shape) if layer == name else (f"lin{layer}.model.1.weight", (1, len(parameter), 1, 1))
+        if theirs not in tensors or tensors[theirs].shape != shape:
+            found = "lacks it" if theirs not in tensors else f"has {tuple(tensors[theirs].shape)}"
+            raise ValueError(f"objective.lpips_weights must hold {theirs} of shape {tuple(shape)}, and {path} {found}")
+        state[name] = tensors[theirs].reshape(parameter.shape)
+    network.load_state_dict(state, strict=False)
     return network
