@@ -346,3 +346,15 @@ def test_a_recipes_steps_are_timed_beside_the_bare_loop(tiny, images, accelerato
     written = strict_json(tmp_path / "out" / "steps.json")
     assert written["steps"] == [dataclasses.asdict(row) for row in rows]
     assert written["run"]["recipe"] == tiny.recipe
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("digits-consistency",), "objective.method must be flow or ddpm to be timed beside a bare loop, got consistency"),
+        (("digits-flow", "--mixed-precision", "fp16"), "mixed_precision must be no or bf16 to be timed beside a bare loop"),
+    ],
+)
+def test_what_no_bare_loop_is_written_for_is_refused(monkeypatch, capsys, argv, words):
+    assert command(monkeypatch, *argv) == 2
+    assert words in " ".join(capsys.readouterr().err.split())

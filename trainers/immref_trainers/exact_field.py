@@ -81,7 +81,7 @@ def ends(images: Images, run: Run, noise_MD: FloatArray) -> FloatArray:
     pairing, x_ND = run.pairing, flat(images)
     field = ExactField(x_ND * pairing.scale, pairing.k)
     sigma_N = schedules.karras_sigmas(LADDER, run.objective.sigma_min, run.objective.sigma_max)[::-1]
-    z_MD = sigma_N[0] * np.asarray(noise_MD, dtype=np.float64)
+    z_MD: FloatArray = sigma_N[0] * np.asarray(noise_MD, dtype=np.float64)
     for here, there in pairwise(sigma_N):
         slope = (z_MD - field.denoise(z_MD, 1.0, here)) / here
         guess = z_MD + (there - here) * slope

@@ -1,8 +1,8 @@
 """The paper's recipes on CIFAR-10 (Table 3): give the images with --data.train-data-dir, and a GPU.
 
-Both networks have the size of their baseline's, 35.7 M parameters, in diffusers' form. The settings that its UNet2DModel leaves
-alone differ from the baselines': weights are drawn as torch draws them, where both set the last convolution of a block and of
-the network to 0, and shrinking pads on both sides, where DDPM pads right and below.
+Every network is diffusers' UNet2DModel of 35.7 M parameters, the size of DDIM's and flow matching's baselines; consistency's is
+another kind. The settings that UNet2DModel leaves alone differ from the baselines': weights are drawn as torch draws them, where
+they set the last convolution of a block and of the network to 0, and shrinking pads on both sides, where DDPM pads right and below.
 """
 
 from immref import KNN, ImageScaling, LinearAssignment, Vanilla
@@ -79,9 +79,9 @@ def flow() -> Run:
 def consistency() -> Run:
     """Consistency training as in the paper's baseline, sampled in one step or two: batch 512, N(k) to 151 levels, target network.
 
-    The baseline's network is NCSN++ (Song et al. 2023), which diffusers does not have: DDPM's stands in, 35.7 M parameters.
-    Its distance is LPIPS, which needs weights (--objective.distance lpips
-    --objective.lpips-weights FILE), and mean squares, the authors' other choice, are the default here. Adam for RAdam.
+    The baseline (Song et al. 2023) trains NCSN++, which diffusers does not have: the network of `flow` stands in, without dropout.
+    Its distance is LPIPS, whose weights are not ours to give (--objective.distance lpips --objective.lpips-weights FILE); without
+    them it is mean squares, which the authors tried too. Adam stands in for RAdam.
     """
     steps = 800_000
     return Run(

@@ -40,7 +40,7 @@ def ddim() -> Run:
 
 
 def consistency() -> Run:
-    """Improved consistency training, one network call per sample or two; a 0.64M-parameter UNet.
+    """Improved consistency training, one network call per sample or two; a 0.63M-parameter UNet.
 
     The paper's baseline is plain consistency training, which learns little in minutes (--objective.variant ct).
     """
