@@ -11,6 +11,7 @@ from immref_trainers.networks import unet
 from immref_trainers.recipes import cifar10
 
 RUNS = {name: recipe.run() for name, recipe in recipes.RECIPES.items()} | {run.recipe: run for run in (cifar10.ddim(), cifar10.flow())}
+RUNS = {name: run for name, run in RUNS.items() if isinstance(run.network, UNet)}
 IMAGES = {"digits": (1, 8, 10), "photos": (3, 16, 8), "directory": (3, 32, 10)}  # channels, side, classes; directory: as CIFAR-10
 PARAMETERS = {
     "digits-flow": 159_697,

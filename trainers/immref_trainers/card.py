@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from immref_trainers.config import Run, run_name
+from immref_trainers.config import Run, TextUNet, run_name
 from immref_trainers.results import Environment, Outcome, counted
 
 INSTEAD_OF_ADAPTIVE = 100  # Euler steps in the card of a run that was judged by the adaptive solver alone
@@ -53,6 +53,13 @@ with torch.no_grad():
         least = scheduler.config.sigma_min
 x = x / {scale}  # the image scaling undone
 pixels = ((x - {low}) * 255 / ({high} - {low})).round().clamp(0, 255).byte()
+""",
+    "words": """\
+from diffusers import StableDiffusionPipeline
+
+pipeline = StableDiffusionPipeline.from_pretrained(".")
+images = pipeline([{prompt!r}] * 4, num_inference_steps={steps}, guidance_scale={guidance}).images
+images[0].save("sample.png")
 """,
     "flow": """\
 import torch
@@ -116,7 +123,9 @@ Made by `immref train {run.recipe}` with the settings in `run.json`; {environmen
 
 def code(run: Run, facts: dict[str, Any], reason: str | None) -> str:
     """A program for the folder's own directory."""
-    if run.objective.method == "consistency":
+    if isinstance(run.network, TextUNet):
+        kind = "words"
+    elif run.objective.method == "consistency":
         kind = "consistency" if reason is None else "multistep"
     else:
         kind = "pipeline" if reason is None else "flow" if run.objective.method == "flow" else "ddim"
@@ -132,6 +141,8 @@ def code(run: Run, facts: dict[str, Any], reason: str | None) -> str:
         timesteps=list(run.sampler.levels[::-1]),
         clip=f".clamp(-{most}, {most})" if run.sampler.clip_sample else "",
         scale=run.pairing.scale,
+        guidance=run.sampler.guidance_scale,
+        prompt=run.network.prompt.format(facts["names"][-1]) if isinstance(run.network, TextUNet) else "",
         low=facts["low"],
         high=facts["high"],
     )

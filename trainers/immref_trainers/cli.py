@@ -212,6 +212,8 @@ def _bench_step(argv: list[str]) -> int:
     run = _checked(settings.run, name)
     if run.objective.method == "consistency":
         raise UsageError("objective.method must be flow or ddpm to be timed beside a bare loop, got consistency")
+    if not isinstance(run.network, config.UNet):
+        raise UsageError("network.architecture must be UNet2DModel to be timed beside a bare loop, got UNet2DConditionModel")
     if run.mixed_precision == "fp16":
         raise UsageError("mixed_precision must be no or bf16 to be timed beside a bare loop, which scales no gradients, got fp16")
     images, (accelerator, _, console), folder = _prepare(Options(output_dir=settings.output_dir), run, f"{name}-bench")

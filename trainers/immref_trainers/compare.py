@@ -78,8 +78,9 @@ def compare(
 def show_exact(images: Images, judge: Judge, run: Run, console: Console) -> list[ExactRow]:
     """The exact field's rows, printed as they come; none where the images are too many for it."""
     console.print("\n[bold]The exact field[/]: what a perfect network would do under each pairing, sampled with NumPy and SciPy alone.")
-    if not exact_field.fits(images):
-        console.print(f"Left out: it weighs every image at every step, too slow beyond {exact_field.MOST:,} numbers.", highlight=False)
+    if not exact_field.fits(images, run):
+        limit = f"it weighs every image at every step, too slow beyond {exact_field.MOST:,} numbers or in latents"
+        console.print(f"Left out: {limit}.", highlight=False)
         return []
     rows = []
     for row in exact_field.table(images, judge, run):

@@ -11,7 +11,7 @@ import numpy as np
 from immref import Pairing, schedules
 from immref._checks import check_choice, nearest_name
 from immref_trainers import strict_json
-from immref_trainers.data.settings import Digits, Directory, Photos, require
+from immref_trainers.data.settings import CaptionedDigits, Digits, Directory, Photos, require
 
 PREDICTIONS = {"flow": ("velocity",), "ddpm": ("epsilon", "v_prediction", "sample")}
 SAMPLERS = {"flow": ("euler",), "ddpm": ("ddim",), "consistency": ("multistep",)}
@@ -22,6 +22,7 @@ LADDER = 40  # noise levels among which multistep chooses
 class UNet:
     """Sizes of diffusers' UNet2DModel."""
 
+    architecture: Literal["UNet2DModel"] = field(default="UNet2DModel", kw_only=True)
     block_out_channels: tuple[int, ...] = (16, 32)
     layers_per_block: int = 1
     norm_num_groups: int = 8
@@ -45,6 +46,38 @@ class UNet:
         attending = {channels[level] for level in (*self.attention_at, -1)} if self.attention_at else set()
         require(head >= 1 and not any(count % head for count in attending), "network.attention_head_dim", f"divide {attending}", head)
         require(0 <= self.dropout < 1, "network.dropout", "be in [0, 1)", self.dropout)
+
+
+@dataclass(frozen=True)
+class TextUNet:
+    """The UNet2DConditionModel of a Stable Diffusion pipeline, trained in the latents of its VAE and told labels by name."""
+
+    architecture: Literal["UNet2DConditionModel"] = "UNet2DConditionModel"
+    pipeline: str = ""
+    """A local directory as diffusers saves it; without it, one made on the spot for the captioned digits."""
+    weights: Literal["random", "pretrained"] = "random"
+    """Of the UNet before the first step: drawn by the seed, or the pipeline's own."""
+    prompt: str = "a photo of a {}"
+    """What a label is told as, with its name for {}."""
+    caption_dropout: float = 0.0
+    """Share of images whose prompt is left out in training: without some, samples should not be guided."""
+    gradient_checkpointing: bool = False
+    """Computes activations twice to save memory."""
+
+    def __post_init__(self) -> None:
+        check_choice(self.weights, "network.weights", ("random", "pretrained"))
+        require("{}" in self.prompt, "network.prompt", "have {} in place of the name", repr(self.prompt))
+        require(0 <= self.caption_dropout < 1, "network.caption_dropout", "be in [0, 1)", self.caption_dropout)
+
+    @property
+    def class_conditional(self) -> bool:
+        """It is told labels, as prompts."""
+        return True
+
+    @property
+    def dropout(self) -> float:
+        """Stable Diffusion's networks have none."""
+        return 0.0
 
 
 @dataclass(frozen=True)
@@ -142,6 +175,8 @@ class Sampler:
     """Which of the training steps ddim visits, under diffusers' names; the paper's linear selection is leading."""
     clip_sample: bool = False
     """Whether ddim and multistep hold each predicted image within the data's largest absolute value, times the image scaling."""
+    guidance_scale: float = 1.0
+    """How far ddim goes beyond what is predicted without a prompt, towards what is with it; 1 asks for the prompt alone."""
     levels: tuple[int, ...] = (0, 24)
     """Where multistep calls the network, S steps at the first S: places among Karras' 40 noise levels, 0 the largest, rising."""
 
@@ -151,6 +186,8 @@ class Sampler:
             _require_defaults(self, ("clip_sample",), "sampler", "sampler.method 'ddim' or 'multistep'")
         if self.method != "ddim":
             _require_defaults(self, ("timestep_spacing",), "sampler", "sampler.method 'ddim'")
+            _require_defaults(self, ("guidance_scale",), "sampler", "sampler.method 'ddim'")
+        require(1 <= self.guidance_scale < math.inf, "sampler.guidance_scale", "be finite and ≥ 1", self.guidance_scale)
         if self.method != "multistep":
             _require_defaults(self, ("levels",), "sampler", "sampler.method 'multistep'")
         levels, wanted = self.levels, f"rise from 0 and be < {LADDER}"
@@ -160,12 +197,14 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Adam, its learning rate over the steps, gradient clipping and the moving average of the weights."""
+    """AdamW, its learning rate over the steps, gradient clipping and the moving average of the weights."""
 
     learning_rate: float = 1e-3
     lr_scheduler: Literal["constant", "linear", "cosine"] = "constant"
     """After the warm-up: stays, or falls to 0 at max_train_steps."""
     lr_warmup_steps: int = 0
+    weight_decay: float = 0.0
+    """Of AdamW; 0 is Adam."""
     max_grad_norm: float = 1.0
     ema_decay: float = 0.995
     """Grows from 0.1 as (1 + step) / (10 + step) until it reaches this value; 0 keeps the weights themselves."""
@@ -173,6 +212,7 @@ class Optimizer:
     def __post_init__(self) -> None:
         require(0 < self.learning_rate < math.inf, "optimizer.learning_rate", "be finite and > 0", self.learning_rate)
         require(self.lr_warmup_steps >= 0, "optimizer.lr_warmup_steps", "be ≥ 0", self.lr_warmup_steps)
+        require(0 <= self.weight_decay < math.inf, "optimizer.weight_decay", "be finite and ≥ 0", self.weight_decay)
         require(self.max_grad_norm > 0, "optimizer.max_grad_norm", "be > 0", self.max_grad_norm)
         require(0 <= self.ema_decay < 1, "optimizer.ema_decay", "be in [0, 1)", self.ema_decay)
 
@@ -206,8 +246,8 @@ class Run:
     """One training run."""
 
     recipe: str
-    data: Digits | Photos | Directory = field(default_factory=Digits)
-    network: UNet = field(default_factory=UNet)
+    data: Digits | Photos | CaptionedDigits | Directory = field(default_factory=Digits)
+    network: UNet | TextUNet = field(default_factory=UNet)
     objective: Objective | Consistency = field(default_factory=Objective)
     pairing: Pairing = field(default_factory=Pairing)
     optimizer: Optimizer = field(default_factory=Optimizer)
@@ -232,6 +272,10 @@ class Run:
         wanted = f"be {' or '.join(known)} where objective.method is {self.objective.method}"
         require(self.sampler.method in known, "sampler.method", wanted, self.sampler.method)
         self._check_consistency()
+        if isinstance(self.network, TextUNet):
+            require(self.objective.method == "ddpm", "objective.method", "be ddpm for a network told in words", self.objective.method)
+        else:
+            _require_defaults(self.sampler, ("guidance_scale",), "sampler", "a network told in words")
         least, most = self.sampler_range()
         multistep = self.sampler.method == "multistep"
         reason = f"sampler.levels {self.sampler.levels}" if multistep else f"spacing {self.sampler.timestep_spacing}"
@@ -251,6 +295,11 @@ class Run:
         if isinstance(self.objective, Consistency):
             return least, len(self.sampler.levels)
         return least, self.objective.num_train_timesteps if self.sampler.method == "ddim" else math.inf
+
+    @property
+    def steps_offset(self) -> int:
+        """diffusers' setting of ddim: with leading spacing Stable Diffusion's pipeline visits the step after."""
+        return int(isinstance(self.network, TextUNet) and self.sampler.timestep_spacing == "leading")
 
     def _check_consistency(self) -> None:
         """ict's doublings need as many steps."""

@@ -55,12 +55,14 @@ def curve_scores(trainer: Trainer, judge: Judge) -> Scores:
 def at_the_end(trainer: Trainer, images: Images, judge: Judge) -> Ended:
     """Everything that is measured once."""
     run, starts = trainer.run, gaussian_starts(trainer)
-    produced, labels = paired(trainer, images.train, priors.MEASURED, 0)
+    produced, labels = paired(trainer, trainer.space.train, priors.MEASURED, 0)
     fitted = priors.fit_moment(produced)
     scores = {
         "moment": judge_samples(trainer, judge, [(priors.moment(fitted, noise), labels) for noise, labels in starts]),
         "matched": judge_samples(
-            trainer, judge, [paired(trainer, images.held_out, run.evaluation.num_samples, 1 + draw) for draw in range(run.evaluation.draws)]
+            trainer,
+            judge,
+            [paired(trainer, trainer.space.held_out, run.evaluation.num_samples, 1 + draw) for draw in range(run.evaluation.draws)],
         ),
     }
     if run.pairing == Pairing():
@@ -83,7 +85,7 @@ def beside_exact_field(trainer: Trainer, images: Images, start: Start) -> OneSte
     """A consistency model's images in one step beside those of the exact field, where that is known: not for linear assignment."""
     run = trainer.run
     known = isinstance(run.objective, Consistency) and run.pairing.method != "linear_assignment" and not run.network.class_conditional
-    if not known or 1 not in run.evaluation.sampler_steps or not exact_field.fits(images):
+    if not known or 1 not in run.evaluation.sampler_steps or not exact_field.fits(images, run):
         return None
     made, noise = (array.reshape(len(array), -1) for array in (sample(trainer, start, 1), start[0]))
     exact = exact_field.ends(images, run, noise)
@@ -93,8 +95,8 @@ def beside_exact_field(trainer: Trainer, images: Images, start: Start) -> OneSte
 
 def gaussian_starts(trainer: Trainer) -> list[Start]:
     """Fixed noise from N(0, I), a set for each draw; labels in turn where the network is told any."""
-    settings, shape = trainer.run.evaluation, trainer.source.shape
-    labels = np.arange(settings.num_samples) % trainer.classes if trainer.run.network.class_conditional else None
+    settings, shape = trainer.run.evaluation, trainer.space.train.shape
+    labels = np.arange(settings.num_samples) % trainer.space.classes if trainer.run.network.class_conditional else None
     return [(priors.gaussian((settings.num_samples, *shape), trainer.run.seed, draw), labels) for draw in range(settings.draws)]
 
 
@@ -125,15 +127,17 @@ def sample(trainer: Trainer, start: Start, steps: int) -> FloatArray:
     accelerator, (noise, labels) = trainer.accelerator, start
     each = -(-len(noise) // accelerator.num_processes)
     rows = (accelerator.process_index * each + np.arange(each)) % len(noise)  # the last process fills up from the front
+    predict = samplers.guided(trainer.predictor(trainer.average), trainer.run.sampler.guidance_scale, trainer.space.unasked)
     part = samplers.sample(
         trainer.run,
-        trainer.objective.predictor(trainer.average),
+        predict,
         trainer.place(noise[rows]),
         steps,
-        trainer.source.largest,
+        trainer.space.train.largest,
         None if labels is None else trainer.place(labels[rows]),
         streams.generator(streams.RENOISE, trainer.run.seed, rank=accelerator.process_index),
     )
+    part = trainer.space.decode(part)
     if accelerator.num_processes == 1:
         return part.numpy()
     whole: FloatArray = accelerator.gather(part.to(accelerator.device)).cpu().numpy()

@@ -12,7 +12,7 @@ from immref.diffusion import ddim_step
 from immref.exact import ExactField
 from immref.miscibility import curvature
 from immref_trainers import streams
-from immref_trainers.config import LADDER, Consistency, Run
+from immref_trainers.config import LADDER, Consistency, Run, TextUNet
 from immref_trainers.data.training import Images
 from immref_trainers.metrics.judge import Judge
 from immref_trainers.results import ExactRow
@@ -26,9 +26,9 @@ POINTS = 600
 MOST = 1_000_000  # numbers in the images, beyond which the field takes too long
 
 
-def fits(images: Images) -> bool:
-    """Whether the images are few and small enough for a field that weighs every one at every step."""
-    return len(images.train) * math.prod(images.train.shape) <= MOST
+def fits(images: Images, run: Run) -> bool:
+    """Whether the images are few and small enough for a field that weighs every one at every step, in the space of the network."""
+    return not isinstance(run.network, TextUNet) and len(images.train) * math.prod(images.train.shape) <= MOST
 
 
 def table(images: Images, judge: Judge, run: Run, points: int = POINTS) -> Iterator[ExactRow]:

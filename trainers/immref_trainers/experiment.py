@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import Accelerator
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from immref.miscibility import distance_drop
-from immref_trainers import card, checkpoint, evaluation, export, strict_json
+from immref_trainers import arrays, card, checkpoint, evaluation, strict_json
 from immref_trainers.config import Options, Run
 from immref_trainers.data.training import Images
 from immref_trainers.environment import new_folder
@@ -134,12 +134,12 @@ def write(trainer: Trainer, ended: Ended, log: StepLog, folder: Path, context: C
         ended.one_step,
         sum(step.step_ms for step in log.steps) / 1e3,
     )
-    facts = {"shape": list(images.train.shape), "largest": images.train.largest}
-    facts |= {"low": images.low, "high": images.high, "classes": images.classes}
+    facts = {"shape": list(trainer.space.train.shape), "largest": images.train.largest}
+    facts |= {"low": images.low, "high": images.high, "classes": images.classes, "names": list(images.names)}
     (folder / "data.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    save_file(ended.fitted, folder / "prior.safetensors")
-    save_file({str(steps): samples for steps, samples in ended.pictures.items()}, folder / "samples.safetensors")
-    reason = export.export(run, trainer.average, facts, folder)
+    arrays.save(ended.fitted, folder / "prior.safetensors")
+    arrays.save({str(steps): samples for steps, samples in ended.pictures.items()}, folder / "samples.safetensors")
+    reason = trainer.space.export(trainer.average, facts, folder)
     card.write(outcome, context.judge.name, context.environment, facts, reason, folder)
     (folder / "outcome.json").write_text(strict_json.to_json(outcome), encoding="utf-8")
     if reason:

@@ -7,7 +7,7 @@ from typing import Any
 import diffusers
 from diffusers import CMStochasticIterativeScheduler, DDIMScheduler
 
-from immref_trainers.config import LADDER, Consistency, Run
+from immref_trainers.config import LADDER, Consistency, Run, TextUNet
 
 Facts = dict[str, Any]  # of data.json
 
@@ -60,7 +60,7 @@ def scheduler(run: Run, facts: Facts) -> DDIMScheduler | CMStochasticIterativeSc
         clip_sample=sampler.clip_sample,
         clip_sample_range=run.pairing.scale * facts["largest"],
         set_alpha_to_one=True,
-        steps_offset=0,
+        steps_offset=int(isinstance(run.network, TextUNet)),  # with other spacings than leading it has no effect, and the pipeline wants 1
         **betas,
     )
 

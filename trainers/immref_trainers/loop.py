@@ -13,13 +13,13 @@ import torch
 from accelerate import Accelerator
 
 from immref import Paired
-from immref_trainers import learning_rate, objectives, pooling, streams, train_state
+from immref_trainers import learning_rate, objectives, pooling, spaces, streams, train_state
 from immref_trainers.checkpoint import Checkpoint
-from immref_trainers.config import Run
+from immref_trainers.config import Run, TextUNet
 from immref_trainers.data.training import Images
 from immref_trainers.data.windows import windows
 from immref_trainers.errors import TrainingError
-from immref_trainers.networks import unet
+from immref_trainers.objectives.regression import Predictor
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class Trainer:
     """The state of a run: objective, network, its moving average, optimizer. `steps()` trains; `state()` is what a checkpoint holds."""
 
     def __init__(self, run: Run, images: Images, accelerator: Accelerator) -> None:
-        self.run, self.source, self.classes, self.accelerator = run, images.train, images.classes, accelerator
+        self.run, self.accelerator = run, accelerator
         pooling.check(run, accelerator.num_processes)
-        channels, side, _ = self.source.shape
+        self.space = spaces.of_run(run, images, accelerator.device)
         self.objective = objectives.build(run.objective, torch.empty(0, device=accelerator.device), run.max_train_steps, run.pairing.scale)
-        network = unet.build(run.network, channels, side, streams.torch_seed(streams.WEIGHTS, run.seed), images.classes)
-        optimizer = torch.optim.Adam(network.parameters(), run.optimizer.learning_rate)
+        network = self.space.network()
+        optimizer = torch.optim.AdamW(network.parameters(), run.optimizer.learning_rate, weight_decay=run.optimizer.weight_decay)
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
         self.bare = accelerator.unwrap_model(self.network)
         self.average = copy.deepcopy(network).requires_grad_(False).eval()
@@ -70,14 +70,13 @@ class Trainer:
     def steps(self, start: int = 0) -> Iterator[Step]:
         """Train from `start` finished steps on; yield after every optimisation step."""
         run, accelerator = self.run, self.accelerator
-        predict = self.objective.predictor(self.network)
-        teach = self.objective.predictor(self.target or self.bare)
+        predict, teach = (self.predictor(network) for network in (self.network, self.target or self.bare))
         here = accelerator.process_index, accelerator.num_processes
-        coming = windows(run, self.source, self.objective.times, *here, start)
+        coming = windows(run, self.space.train, self.objective.times, *here, start)
         for step, window in zip(range(start, run.max_train_steps), coming, strict=False):
             began = self._clock()
             x, t_B = self.place(window.x), self.place(window.times)
-            labels_B = self.place(window.labels) if run.network.class_conditional and window.labels is not None else None
+            labels_B = self._told(window.labels, step)
             started = self._clock()
             paired = pooling.pair_window(x, window.labels, run, step, accelerator)
             pairing_s = self._clock() - started
@@ -103,6 +102,10 @@ class Trainer:
             times = {"pairing_ms": 1e3 * pairing_s, "step_ms": 1e3 * (self._clock() - began)}
             yield Step(step + 1, loss_mean, grad_norm, rate, before, after, mean_square, **times)
 
+    def predictor(self, network: torch.nn.Module) -> Predictor:
+        """A network of this run as what samplers call."""
+        return self.objective.predictor(network, self.space.conditions)
+
     def state(self) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
         """Groups of tensors and records: with a step count, all that a run is; every process has the same."""
         tensors = {"network": self.bare.state_dict(), "average": self.average.state_dict()}
@@ -123,6 +126,16 @@ class Trainer:
         self.optimizer.load_state_dict(train_state.unflatten(saved.tensors["optimizer"], self.optimizer.state_dict(), self.bare))
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(saved.records["trainer"]["scaler"])
+
+    def _told(self, labels: np.ndarray[Any, Any] | None, step: int) -> torch.Tensor | None:
+        """The labels (B,) as the network is told them, some prompts left out; None where it is told none."""
+        settings = self.run.network
+        if labels is None or not settings.class_conditional:
+            return None
+        if isinstance(settings, TextUNet):
+            chance_B = streams.generator(streams.UNASKED, self.run.seed, step, self.accelerator.process_index).random(len(labels))
+            labels = np.where(chance_B < settings.caption_dropout, self.space.classes, labels)
+        return self.place(labels)
 
     def _exchanging(self, gradients: bool) -> AbstractContextManager[Any]:
         """Processes exchange gradients after the last micro-batch of a window alone."""

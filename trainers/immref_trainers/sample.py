@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,13 +12,15 @@ import torch
 from diffusers import UNet2DModel
 from PIL import Image
 from rich.console import Console
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
+from torch import Tensor
 
-from immref_trainers import config, environment, figures, objectives, samplers, streams
-from immref_trainers.config import Run
+from immref_trainers import arrays, config, environment, figures, objectives, samplers, streams
+from immref_trainers.config import Run, TextUNet
 from immref_trainers.data.settings import require
 from immref_trainers.data.training import as_bytes
 from immref_trainers.errors import TrainingError, UsageError
+from immref_trainers.objectives.regression import Predictor
 from immref_trainers.results import counted
 from immref_trainers.samplers import priors
 
@@ -68,18 +71,19 @@ def sample(folder: Path, settings: Settings, device: torch.device | str, console
     noise = priors.gaussian((settings.num_samples, *facts["shape"]), settings.seed)
     if settings.prior == "moment":
         noise = priors.moment(load_file(folder / "prior.safetensors"), noise)
-    network = UNet2DModel.from_pretrained(folder / "unet", local_files_only=True, use_safetensors=True).to(device).eval()
-    predict = objectives.build(run.objective, torch.empty(0, device=device), run.max_train_steps, run.pairing.scale).predictor(network)
+    predict, decode = trained(run, folder, facts, device)
     told = None if labels is None else torch.from_numpy(labels).to(device)
     with console.status(f"{settings.num_samples:,} samples in {counted(steps)} each"):
-        x = samplers.sample(
-            run,
-            predict,
-            torch.from_numpy(noise).to(device),
-            steps,
-            facts["largest"],
-            told,
-            streams.generator(streams.RENOISE, settings.seed),
+        x = decode(
+            samplers.sample(
+                run,
+                predict,
+                torch.from_numpy(noise).to(device),
+                steps,
+                facts["largest"],
+                told,
+                streams.generator(streams.RENOISE, settings.seed),
+            )
         ).numpy()
     if not np.isfinite(x).all():
         raise TrainingError(f"samples of {folder} are not finite in {counted(steps)}")
@@ -88,6 +92,20 @@ def sample(folder: Path, settings: Settings, device: torch.device | str, console
         f"{settings.num_samples:,} samples of {folder} in {counted(steps)} from {settings.prior} noise: {output}", highlight=False
     )
     return output
+
+
+def trained(run: Run, folder: Path, facts: dict[str, Any], device: torch.device | str) -> tuple[Predictor, Callable[[Tensor], Tensor]]:
+    """What samplers call, and what makes images of their samples."""
+    objective = objectives.build(run.objective, torch.empty(0, device=device), run.max_train_steps, run.pairing.scale)
+    if not isinstance(run.network, TextUNet):
+        network = UNet2DModel.from_pretrained(folder / "unet", local_files_only=True, use_safetensors=True).to(device).eval()
+        return objective.predictor(network), Tensor.cpu
+    from immref_trainers.stable_diffusion import latents, pipeline
+
+    parts = pipeline.load(folder, torch.device(device))
+    words = latents.Words(parts, pipeline.prompts(run.network.prompt, tuple(facts["names"])), run.pairing.scale)
+    predict = objective.predictor(parts.unet("pretrained", 0).to(device).eval(), words.conditions)
+    return samplers.guided(predict, run.sampler.guidance_scale, words.unasked), words.decode
 
 
 def opened(folder: Path) -> tuple[Run, dict[str, Any]]:
@@ -133,4 +151,4 @@ def write(x: FloatArray, labels: FloatArray | None, pixels: FloatArray, folder: 
         Image.fromarray(image if image.shape[-1] == 3 else image[..., 0]).save(folder / f"{number:05}.png")
     shown = pixels[:IN_GRID]
     Image.fromarray(figures.tile(shown, columns=int(np.ceil(np.sqrt(len(shown)))))).save(folder / "grid.png")
-    save_file({"samples": x} | ({} if labels is None else {"labels": labels}), folder / "samples.safetensors")
+    arrays.save({"samples": x} | ({} if labels is None else {"labels": labels}), folder / "samples.safetensors")

@@ -19,7 +19,7 @@ from immref import KNN, Pairing
 from immref_trainers import environment, streams
 from immref_trainers.bench import measure
 from immref_trainers.bench.write import render
-from immref_trainers.config import Objective, Run
+from immref_trainers.config import Objective, Run, UNet
 from immref_trainers.data.training import Images
 from immref_trainers.loop import Step, Trainer
 from immref_trainers.networks import unet
@@ -98,6 +98,7 @@ def bare(run: Run, images: Images, accelerator: Accelerator) -> Iterator[None]:
     """
     device, size, pieces = accelerator.device, run.train_batch_size, run.gradient_accumulation_steps
     channels, side, _ = images.train.shape
+    assert isinstance(run.network, UNet)
     network = unet.build(run.network, channels, side, streams.torch_seed(streams.WEIGHTS, run.seed), images.classes).to(device)
     average = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.Adam(network.parameters(), run.optimizer.learning_rate)

@@ -41,6 +41,18 @@ class Photos:
 
 
 @dataclass(frozen=True)
+class CaptionedDigits:
+    """scikit-learn's digits in [-1, 1], enlarged to 16×16, in three equal colours, with names to ask for them by."""
+
+    dataset_name: Literal["captioned-digits"] = "captioned-digits"
+    held_out: int = 297
+    """Images kept from training: for the matched prior and for a metric on unseen data."""
+
+    def __post_init__(self) -> None:
+        require(2 <= self.held_out <= 1795, "data.held_out", "leave 2 digits on either side", self.held_out)
+
+
+@dataclass(frozen=True)
 class Directory:
     """Images of a local directory."""
 

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from immref_trainers.config import Consistency, Run
-from immref_trainers.data.settings import Digits, Directory, Photos
+from immref_trainers.config import Consistency, Run, TextUNet
+from immref_trainers.data.settings import CaptionedDigits, Digits, Directory, Photos
 
 Array = np.ndarray[Any, Any]
 Watch = Callable[[int, int], None]
@@ -76,6 +76,7 @@ class Images:
     ----------
     classes : how many labels there are; 0 where images have none
     low, high : the values that pictures show as black and white
+    names : of the labels, where they have some
     """
 
     train: Source
@@ -83,6 +84,7 @@ class Images:
     classes: int
     low: float
     high: float
+    names: tuple[str, ...] = ()
 
     def pixels(self, x: Array) -> Array:
         """Images (N, C, H, W) as bytes."""
@@ -95,7 +97,7 @@ def as_bytes(x: Array, low: float, high: float) -> Array:
     return pixels
 
 
-def open_images(settings: Digits | Photos | Directory, seed: int, workers: int = 1, watch: Watch | None = None) -> Images:
+def open_images(settings: Digits | Photos | CaptionedDigits | Directory, seed: int, workers: int = 1, watch: Watch | None = None) -> Images:
     """The images that `settings` name; `seed` decides how augmented ones are seen."""
     if isinstance(settings, Digits):
         from immref_trainers.data import digits
@@ -105,6 +107,10 @@ def open_images(settings: Digits | Photos | Directory, seed: int, workers: int =
         from immref_trainers.data import photos
 
         return photos.load(settings)
+    if isinstance(settings, CaptionedDigits):
+        from immref_trainers.data import captioned
+
+        return captioned.load(settings)
     from immref_trainers.data import directory
 
     return directory.load(settings, seed, workers, watch)
@@ -113,7 +119,7 @@ def open_images(settings: Digits | Photos | Directory, seed: int, workers: int =
 def check(images: Images, run: Run) -> None:
     """A ValueError where the network or the objective of `run` is not made for such images, or its own files are not there."""
     _, height, width = images.train.shape
-    halvings = len(run.network.block_out_channels) - 1
+    halvings = 0 if isinstance(run.network, TextUNet) else len(run.network.block_out_channels) - 1
     if height % 2**halvings or width % 2**halvings:
         raise ValueError(f"network.block_out_channels must have fewer levels: {height}×{width} images cannot be halved {halvings} times")
     if run.network.class_conditional and not images.classes:

@@ -39,7 +39,7 @@ def fit(images: Images, seed: int) -> Features:
     """A small digit classifier, fitted on the training digits."""
     with torch.random.fork_rng():
         torch.manual_seed(streams.torch_seed(streams.FEATURES, seed))
-        body, head = _layers(images.train.shape[0]), nn.Linear(32, images.classes)
+        body, head = _layers(*images.train.shape[:2]), nn.Linear(32, images.classes)
     network = nn.Sequential(body, head)
     optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
     for step in range(STEPS):
@@ -55,8 +55,8 @@ def fit(images: Images, seed: int) -> Features:
     return Features("32 standardised features of a small digit CNN", quality, standardised(body, images.train), label)
 
 
-def _layers(channels: int) -> nn.Sequential:
-    """Three 3×3 convolutions, 8×8 → 4×4 → 2×2, then 32 numbers."""
+def _layers(channels: int, side: int) -> nn.Sequential:
+    """Three 3×3 convolutions, the side halved by two of them, then 32 numbers."""
     return nn.Sequential(
         nn.Conv2d(channels, 16, 3, padding=1),
         nn.ReLU(),
@@ -65,7 +65,7 @@ def _layers(channels: int) -> nn.Sequential:
         nn.Conv2d(32, 32, 3, stride=2, padding=1),
         nn.ReLU(),
         nn.Flatten(),
-        nn.Linear(128, 32),
+        nn.Linear(32 * (side // 4) ** 2, 32),
         nn.ReLU(),
     )
 

@@ -10,7 +10,7 @@ import torch
 from immref.miscibility import frechet_distance
 from immref_trainers import streams
 from immref_trainers.config import Run
-from immref_trainers.data.settings import Digits
+from immref_trainers.data.settings import CaptionedDigits, Digits
 from immref_trainers.data.training import Images, Source, chunks, draw
 from immref_trainers.metrics import features, inception, tasks
 from immref_trainers.results import Nearness, Score
@@ -34,7 +34,7 @@ class Judge:
             self.first = inception.load(run.evaluation.inception_weights, images)
             self.second = tasks.fit(images, seed=2)
         else:
-            fit = features.fit if isinstance(run.data, Digits) else tasks.fit
+            fit = features.fit if isinstance(run.data, Digits | CaptionedDigits) else tasks.fit
             self.first, self.second = fit(images, seed=1), fit(images, seed=2)
         self.name, self.quality, self.images = self.first.name, self.first.quality, images
         self.train_first = gathered(images.train, lambda index: self.first.see(images.train.images(index)))

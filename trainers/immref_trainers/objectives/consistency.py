@@ -14,7 +14,7 @@ from torch import Tensor
 from immref import Paired, diffusion, schedules
 from immref_trainers.config import Consistency
 from immref_trainers.objectives.distances import Distance, build
-from immref_trainers.objectives.regression import Array, Predictor
+from immref_trainers.objectives.regression import Array, Conditions, Predictor, class_labels
 
 LOG_MEAN, LOG_STD = -1.1, 2.0  # of ict's noise levels (Song & Dhariwal 2023)
 
@@ -52,11 +52,11 @@ class ConsistencyTraining:
         chance: Array = np.diff(below_N) / (below_N[-1] - below_N[0])
         return chance
 
-    def predictor(self, network: torch.nn.Module) -> Predictor:
+    def predictor(self, network: torch.nn.Module, conditions: Conditions = class_labels) -> Predictor:
         """The consistency function (x_sigma, sigma_B, labels_B) → image; at sigma_min it is the identity."""
 
         def predict(x: Tensor, sigma_B: Tensor, labels_B: Tensor | None) -> Tensor:
-            told = {} if labels_B is None else {"class_labels": labels_B}
+            told = {} if labels_B is None else conditions(labels_B)
             c_in_B = diffusion.consistency_scalings(sigma_B, self.sigma_data, self.settings.sigma_min)[2]
             output = network(diffusion.per_sample(c_in_B, x) * x, 250 * sigma_B.log(), **told).sample
             image: Tensor = diffusion.consistency(output.to(x.dtype), x, sigma_B, self.sigma_data, self.settings.sigma_min)

@@ -12,7 +12,13 @@ from immref import Paired
 from immref.diffusion import corrupt, target
 
 Predictor = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (x_t, t_B, labels_B) → prediction
+Conditions = Callable[[Tensor], dict[str, Tensor]]  # labels_B → a network's further arguments
 Array = np.ndarray[Any, Any]
+
+
+def class_labels(labels_B: Tensor) -> dict[str, Tensor]:
+    """Labels under the name of diffusers' UNet2DModel."""
+    return {"class_labels": labels_B}
 
 
 class Learned(Protocol):
@@ -26,8 +32,8 @@ class Learned(Protocol):
     ) -> Tensor:
         """The loss of `predict`; `teach` is what a target network predicts, `predict` itself where there is none."""
 
-    def predictor(self, network: torch.nn.Module) -> Predictor:
-        """A network as what samplers call."""
+    def predictor(self, network: torch.nn.Module, conditions: Conditions = class_labels) -> Predictor:
+        """A network as what samplers call; `conditions` say what it is told of labels."""
 
     def target_decay(self, step: int) -> float | None:
         """How slowly a target network follows the weights; None where there is none."""
@@ -71,11 +77,11 @@ class Regression:
         x_t = corrupt(paired.x, paired.noise, a_B, b_B)
         return torch.nn.functional.mse_loss(predict(x_t, t_B, labels_B), target(self.prediction, paired.x, paired.noise, a_B, b_B))
 
-    def predictor(self, network: torch.nn.Module) -> Predictor:
+    def predictor(self, network: torch.nn.Module, conditions: Conditions = class_labels) -> Predictor:
         """diffusers' network as a function (x_t, t_B, labels_B) → prediction; labels are None where it is told none."""
 
         def predict(x_t: Tensor, t_B: Tensor, labels_B: Tensor | None) -> Tensor:
-            told = {} if labels_B is None else {"class_labels": labels_B}
+            told = {} if labels_B is None else conditions(labels_B)
             prediction: Tensor = network(x_t, t_B * self.time_units, **told).sample
             return prediction
 

@@ -32,6 +32,9 @@ RECIPES = {
     "cifar10-consistency": Recipe(
         cifar10.consistency, cifar10.CONSISTENCY_PAIRINGS, "the paper's consistency training on CIFAR-10, likewise"
     ),
+    "digits-sd": Recipe(
+        digits.stable_diffusion, digits.PROMPT_PAIRINGS, "Stable Diffusion in small: digits from prompts, in latents; a minute to prepare"
+    ),
     "digits-flow-classes": Recipe(digits.flow_classes, digits.CLASS_PAIRINGS, "digits-flow, class-conditional: can a digit be asked for?"),
 }
 

@@ -3,13 +3,21 @@
 from dataclasses import replace
 
 from immref import KNN, ImageScaling, LinearAssignment, Vanilla
-from immref_trainers.config import Consistency, Evaluation, Objective, Optimizer, Run, Sampler, UNet
+from immref_trainers.config import Consistency, Evaluation, Objective, Optimizer, Run, Sampler, TextUNet, UNet
+from immref_trainers.data.settings import CaptionedDigits
 
 PAIRINGS = (
     Vanilla(),  #           the paper reports nothing on digits
     KNN(k=4),  #            its best k for flow matching on CIFAR-10, where DDIM's is 8 (Table 4)
     LinearAssignment(),  #  Section 3.3.1
     ImageScaling(2.0),  #   Section 3.3.3
+)
+
+PROMPT_PAIRINGS = (
+    Vanilla(),
+    KNN(k=64),  #           the paper's k for Stable Diffusion (Table 4), on latents of 16,384 numbers; here they have 256
+    LinearAssignment(),
+    LinearAssignment(within="label"),
 )
 
 CLASS_PAIRINGS = (
@@ -57,4 +65,19 @@ def consistency() -> Run:
 
 def flow_classes() -> Run:
     """`flow` with a network that is told the digit, so that a digit can be asked for."""
-    return replace(flow(), recipe="digits-flow-classes", network=replace(flow().network, class_conditional=True))
+    return replace(flow(), recipe="digits-flow-classes", network=UNet(class_conditional=True))
+
+
+def stable_diffusion() -> Run:
+    """Stable Diffusion in small: captioned digits, trained in a VAE's latents and asked for in words, sampled with guidance."""
+    return Run(
+        recipe="digits-sd",
+        data=CaptionedDigits(),
+        network=TextUNet(prompt="a photo of the digit {}", caption_dropout=0.1),
+        objective=Objective("ddpm", "epsilon", beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012),
+        optimizer=Optimizer(learning_rate=2e-3, lr_scheduler="cosine", weight_decay=0.01),
+        sampler=Sampler("ddim", timestep_spacing="trailing", guidance_scale=3.0),
+        evaluation=Evaluation(at_steps=(100, 200, 300), sampler_steps=(15,), num_samples=500),
+        train_batch_size=64,
+        max_train_steps=300,
+    )

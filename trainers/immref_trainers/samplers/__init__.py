@@ -1,11 +1,27 @@
 """From a trained network to samples: one file per sampler, and the noise that it starts from."""
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from immref_trainers.config import Run
 from immref_trainers.objectives.regression import Predictor
 from immref_trainers.samplers import adaptive, ddim, euler, multistep
+
+
+def guided(predict: Predictor, scale: float, unasked: int | None) -> Predictor:
+    """Classifier-free guidance: from what is predicted for the label `unasked`, `scale` times as far as the label asks for."""
+    if scale == 1:
+        return predict
+
+    def beyond(x_t: Tensor, t_B: Tensor, labels_B: Tensor | None) -> Tensor:
+        assert labels_B is not None
+        assert unasked is not None
+        both = torch.cat([torch.full_like(labels_B, unasked), labels_B])
+        without, asked = predict(x_t.repeat(2, *(1,) * (x_t.ndim - 1)), t_B.repeat(2), both).chunk(2)
+        return without + scale * (asked - without)
+
+    return beyond
 
 
 def sample(

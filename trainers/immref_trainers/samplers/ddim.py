@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 def path(run: Run, steps: int) -> tuple[Array, list[tuple[float, float]]]:
     """The training steps (S,) that are visited, falling, and (a, b) at each and at the image, (1, 0)."""
     assert isinstance(run.objective, Objective)
-    t_S = schedules.ddim_steps(run.objective.num_train_timesteps, steps, run.sampler.timestep_spacing)
+    t_S = schedules.ddim_steps(run.objective.num_train_timesteps, steps, run.sampler.timestep_spacing, run.steps_offset)
     a, b = schedules.coefficients(np.append(run.objective.alpha_bar()[t_S], 1.0))
     return t_S, list(zip(a.tolist(), b.tolist(), strict=True))
 

@@ -1,0 +1,12 @@
+"""NumPy arrays in safetensors files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+
+def save(arrays: dict[str, np.ndarray[Any, Any]], path: Path) -> None:
+    """Write `arrays`, whatever their layout: safetensors alone writes memory as it lies, and a transposed array comes back scrambled."""
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)

@@ -1,0 +1,86 @@
+"""Where a network works: on the images' own pixels, or in the latents of a pipeline's VAE."""
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from immref_trainers import export, streams
+from immref_trainers.config import Run, TextUNet
+from immref_trainers.data.training import Images, Source
+from immref_trainers.errors import UsageError
+from immref_trainers.export import Facts
+from immref_trainers.networks import unet
+from immref_trainers.objectives.regression import class_labels
+
+
+class Space(Protocol):
+    """What the loop, the samplers and the priors see of the images, and the network that is trained there."""
+
+    @property
+    def train(self) -> Source:
+        """The training images as the network gets them."""
+
+    @property
+    def held_out(self) -> Source:
+        """Those held out, likewise."""
+
+    @property
+    def classes(self) -> int:
+        """How many labels there are; 0 where images have none."""
+
+    @property
+    def unasked(self) -> int | None:
+        """The label by which nothing is asked for; None where the network knows none."""
+
+    def network(self) -> torch.nn.Module:
+        """The network before its first step, on the host."""
+
+    def conditions(self, labels_B: Tensor) -> dict[str, Tensor]:
+        """What the network is told by labels (B,), under the names of diffusers' arguments."""
+
+    def decode(self, samples: Tensor) -> Tensor:
+        """Samples (M, ...) of the network, image scaling undone, as images (M, C, H, W) on the host."""
+
+    def export(self, network: torch.nn.Module, facts: Facts, folder: Path) -> str | None:
+        """Write a trained network so that diffusers opens it; return why its pipeline cannot sample, or None where it can."""
+
+
+class Pixels:
+    """The images as they are; labels are told as class labels."""
+
+    unasked = None
+
+    def __init__(self, run: Run, images: Images) -> None:
+        self.run, self.train, self.held_out, self.classes = run, images.train, images.held_out, images.classes
+
+    def network(self) -> torch.nn.Module:
+        """diffusers' UNet2DModel, its weights drawn by the run's seed."""
+        assert not isinstance(self.run.network, TextUNet)
+        channels, side, _ = self.train.shape
+        return unet.build(self.run.network, channels, side, streams.torch_seed(streams.WEIGHTS, self.run.seed), self.classes)
+
+    def conditions(self, labels_B: Tensor) -> dict[str, Tensor]:
+        """The labels."""
+        return class_labels(labels_B)
+
+    def decode(self, samples: Tensor) -> Tensor:
+        """The samples."""
+        return samples.cpu()
+
+    def export(self, network: torch.nn.Module, facts: Facts, folder: Path) -> str | None:
+        """A folder of UNet2DModel and scheduler."""
+        return export.export(self.run, network, facts, folder)
+
+
+def of_run(run: Run, images: Images, device: torch.device) -> Space:
+    """The space of a run's network."""
+    if not isinstance(run.network, TextUNet):
+        return Pixels(run, images)
+    try:
+        from immref_trainers.stable_diffusion.latents import LatentSpace
+    except ModuleNotFoundError as error:
+        raise UsageError(f"a network told in words needs {error.name}: pip install 'immref[sd]'") from error
+
+    return LatentSpace(run, images, device)

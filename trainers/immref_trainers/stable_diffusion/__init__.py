@@ -1,0 +1,1 @@
+"""Stable Diffusion: training in the latents of a frozen VAE, asked for in words."""
