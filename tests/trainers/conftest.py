@@ -1,14 +1,18 @@
 """What the trainers' tests share: the CPU, the digits, and a run small enough for seconds."""
 
+from dataclasses import replace
+
 import datasets
 import pytest
 import torch
 from accelerate import Accelerator
 
 from immref import dispatch
-from immref_trainers.config import Evaluation, Run, UNet
-from immref_trainers.data import digits
-from immref_trainers.data.settings import Digits
+from immref_trainers import recipes
+from immref_trainers.config import Evaluation, Run
+from immref_trainers.data import captioned, digits
+from immref_trainers.data.settings import CaptionedDigits, Digits
+from immref_trainers.networks.settings import TextUNet, UNet
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +46,37 @@ def tiny():
         evaluation=Evaluation(at_steps=(12,), sampler_steps=(1, 2), num_samples=48),
         train_batch_size=64,
         max_train_steps=12,
+    )
+
+
+@pytest.fixture(scope="session", name="digits")
+def captioned_digits():
+    """Those that Stable Diffusion in small is trained on."""
+    return captioned.load(CaptionedDigits())
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory, digits):
+    """The digits' pipeline, fitted for a moment."""
+    from immref_trainers.stable_diffusion import offline
+
+    folder = tmp_path_factory.mktemp("pipeline") / "made"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(offline, "CLIP_STEPS", 4)
+        patch.setattr(offline, "VAE_STEPS", 12)
+        offline.make(folder, digits, [f"a photo of the digit {name}" for name in digits.names], lambda *_: None)
+    return folder
+
+
+@pytest.fixture(name="run")
+def small_stable_diffusion(made):
+    """Three steps of digits-sd."""
+    return replace(
+        recipes.find("digits-sd").run(),
+        network=TextUNet(pipeline=str(made), prompt="a photo of the digit {}", caption_dropout=0.2),
+        evaluation=Evaluation(at_steps=(3,), sampler_steps=(3,), num_samples=8),
+        train_batch_size=16,
+        max_train_steps=3,
     )
 
 

@@ -7,8 +7,9 @@ import pytest
 
 from immref import KNN, ImageScaling, LinearAssignment, Pairing, Vanilla
 from immref_trainers import recipes
-from immref_trainers.config import Consistency, Evaluation, Objective, Optimizer, Run, Sampler, UNet, load_run, parse_pairing
+from immref_trainers.config import Consistency, Evaluation, Objective, Optimizer, Run, Sampler, load_run, parse_pairing
 from immref_trainers.data.settings import Digits, Directory
+from immref_trainers.networks.settings import UNet
 from immref_trainers.strict_json import read, to_json
 
 RUN = Run(recipe="digits-flow")

@@ -16,9 +16,10 @@ import yaml
 
 from immref import KNN, ImageScaling, Vanilla
 from immref_trainers import card, export, objectives, samplers
-from immref_trainers.config import Consistency, Evaluation, Objective, Run, Sampler, UNet
+from immref_trainers.config import Consistency, Evaluation, Objective, Run, Sampler
 from immref_trainers.data.settings import Directory
 from immref_trainers.networks import unet
+from immref_trainers.networks.settings import UNet
 from immref_trainers.results import Dose, Environment, Nearness, Outcome, Point, Score
 
 U = float(np.finfo(np.float32).eps)

@@ -6,8 +6,8 @@ import torch
 
 from immref.exact import ExactField
 from immref_trainers import recipes, streams
-from immref_trainers.config import UNet
 from immref_trainers.networks import unet
+from immref_trainers.networks.settings import UNet
 from immref_trainers.samplers import chunks, euler
 
 

@@ -12,9 +12,10 @@ from scipy.integrate import solve_ivp
 from immref import KNN, ImageScaling, LinearAssignment, Pairing, schedules
 from immref.exact import ExactField
 from immref_trainers import evaluation, exact_field, objectives, samplers, streams
-from immref_trainers.config import Consistency, Evaluation, Run, Sampler, UNet
+from immref_trainers.config import Consistency, Evaluation, Run, Sampler
 from immref_trainers.loop import Trainer
 from immref_trainers.networks import unet
+from immref_trainers.networks.settings import UNet
 from immref_trainers.samplers import chunks, multistep
 
 U = float(np.finfo(np.float32).eps)

@@ -6,8 +6,8 @@ from diffusers import UNet2DModel
 from diffusers.models.attention_processor import Attention
 
 from immref_trainers import recipes
-from immref_trainers.config import UNet
 from immref_trainers.networks import unet
+from immref_trainers.networks.settings import UNet
 from immref_trainers.recipes import cifar10
 
 RUNS = {name: recipe.run() for name, recipe in recipes.RECIPES.items()} | {run.recipe: run for run in (cifar10.ddim(), cifar10.flow())}

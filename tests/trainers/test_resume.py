@@ -10,9 +10,10 @@ from power_cut import QUICK
 
 from immref import KNN, ImageScaling, LinearAssignment, Vanilla
 from immref_trainers import checkpoint, recipes
-from immref_trainers.config import Consistency, Objective, Optimizer, Sampler, UNet
+from immref_trainers.config import Consistency, Objective, Optimizer, Sampler
 from immref_trainers.errors import TrainingError
 from immref_trainers.loop import Trainer
+from immref_trainers.networks.settings import UNet
 
 SMALL = {"block_out_channels": (8,), "norm_num_groups": 4}
 TIMES = ("pairing_ms", "step_ms")

@@ -13,9 +13,10 @@ from safetensors.numpy import load_file, save_file
 
 from immref import ImageScaling
 from immref_trainers import export, objectives, samplers, strict_json
-from immref_trainers.config import Evaluation, Objective, Run, Sampler, UNet
+from immref_trainers.config import Evaluation, Objective, Run, Sampler
 from immref_trainers.errors import TrainingError, UsageError
 from immref_trainers.networks import unet
+from immref_trainers.networks.settings import UNet
 from immref_trainers.sample import Settings, sample
 from immref_trainers.samplers import priors
 

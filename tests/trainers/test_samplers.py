@@ -14,8 +14,9 @@ from diffusers import DDIMScheduler
 from immref import KNN, ImageScaling, diffusion, schedules
 from immref.exact import ExactField
 from immref_trainers import exact_field, objectives, samplers, streams
-from immref_trainers.config import Evaluation, Objective, Run, Sampler, UNet
+from immref_trainers.config import Evaluation, Objective, Run, Sampler
 from immref_trainers.networks import unet
+from immref_trainers.networks.settings import UNet
 from immref_trainers.samplers import chunks, ddim, euler
 
 U = float(np.finfo(np.float64).eps)

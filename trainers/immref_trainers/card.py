@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from immref_trainers.config import Run, TextUNet, run_name
+from immref_trainers.config import Run, run_name
+from immref_trainers.networks.settings import TextUNet
 from immref_trainers.results import Environment, Outcome, counted
 
 INSTEAD_OF_ADAPTIVE = 100  # Euler steps in the card of a run that was judged by the adaptive solver alone
@@ -142,7 +143,7 @@ def code(run: Run, facts: dict[str, Any], reason: str | None) -> str:
         clip=f".clamp(-{most}, {most})" if run.sampler.clip_sample else "",
         scale=run.pairing.scale,
         guidance=run.sampler.guidance_scale,
-        prompt=run.network.prompt.format(facts["names"][-1]) if isinstance(run.network, TextUNet) else "",
+        prompt=facts["prompts"][-1] if facts["prompts"] else "",
         low=facts["low"],
         high=facts["high"],
     )

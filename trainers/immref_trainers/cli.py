@@ -20,6 +20,7 @@ from immref_trainers import config, recipes, strict_json
 from immref_trainers.config import Options, Run
 from immref_trainers.data.settings import require
 from immref_trainers.errors import TrainingError, UsageError
+from immref_trainers.networks.settings import UNet
 
 USAGE = """\
 usage: immref COMMAND [RECIPE] [settings]
@@ -174,7 +175,7 @@ def run_recipes(argv: list[str]) -> int:
     """List the recipes."""
     _no_more(argv, "recipes")
     for name, recipe in recipes.RECIPES.items():
-        print(f"{name:14} {recipe.summary}\n{'':14} compared: {', '.join(map(str, recipe.pairings))}")
+        print(f"{name:20} {recipe.summary}\n{'':20} compared: {', '.join(map(str, recipe.pairings))}")
     return 0
 
 
@@ -212,7 +213,7 @@ def _bench_step(argv: list[str]) -> int:
     run = _checked(settings.run, name)
     if run.objective.method == "consistency":
         raise UsageError("objective.method must be flow or ddpm to be timed beside a bare loop, got consistency")
-    if not isinstance(run.network, config.UNet):
+    if not isinstance(run.network, UNet):
         raise UsageError("network.architecture must be UNet2DModel to be timed beside a bare loop, got UNet2DConditionModel")
     if run.mixed_precision == "fp16":
         raise UsageError("mixed_precision must be no or bf16 to be timed beside a bare loop, which scales no gradients, got fp16")
@@ -264,8 +265,9 @@ WITHOUT_SETTINGS = ("recipes", "doctor")
 
 
 def _recipe(argv: list[str]) -> tuple[recipes.Recipe, str, list[str]]:
-    """The recipe named first (digits-flow where none is), and the settings after it."""
+    """The recipe named first (digits-flow where none is), and the settings after it, --network.pipeline perhaps by its short name."""
     name, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else ("digits-flow", argv)
+    rest = [word.replace("--pipeline", "--network.pipeline") if word.partition("=")[0] == "--pipeline" else word for word in rest]
     with _usage():
         return recipes.find(name), name, rest
 

@@ -36,7 +36,7 @@ def compare(
     environment.new_folder(folder, again=how.options.resume_from_checkpoint is not None)
     console.print(f"backend  {where.backend}\ndevice   {where.device}, {where.threads} threads\noutput   {folder}", highlight=False)
     console.print("\nFitting the feature networks by which all samples are judged …")
-    judge = Judge(images, runs[0])
+    judge = Judge(images, runs[0], accelerator.device)
     console.print(f"{judge.name}; {judge.quality}", highlight=False)
     exact = show_exact(images, judge, runs[0], console)
 

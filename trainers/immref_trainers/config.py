@@ -12,72 +12,11 @@ from immref import Pairing, schedules
 from immref._checks import check_choice, nearest_name
 from immref_trainers import strict_json
 from immref_trainers.data.settings import CaptionedDigits, Digits, Directory, Photos, require
+from immref_trainers.networks.settings import TextUNet, UNet
 
 PREDICTIONS = {"flow": ("velocity",), "ddpm": ("epsilon", "v_prediction", "sample")}
 SAMPLERS = {"flow": ("euler",), "ddpm": ("ddim",), "consistency": ("multistep",)}
 LADDER = 40  # noise levels among which multistep chooses
-
-
-@dataclass(frozen=True)
-class UNet:
-    """Sizes of diffusers' UNet2DModel."""
-
-    architecture: Literal["UNet2DModel"] = field(default="UNet2DModel", kw_only=True)
-    block_out_channels: tuple[int, ...] = (16, 32)
-    layers_per_block: int = 1
-    norm_num_groups: int = 8
-    attention_at: tuple[int, ...] = ()
-    """Levels with self-attention, 0 being full resolution; with any of them the middle has it too."""
-    attention_head_dim: int = 8
-    """Channels of an attention head."""
-    dropout: float = 0.0
-    class_conditional: bool = False
-    """Whether the network is told the labels of the images."""
-
-    def __post_init__(self) -> None:
-        channels, groups = self.block_out_channels, self.norm_num_groups
-        require(self.layers_per_block >= 1, "network.layers_per_block", "be ≥ 1", self.layers_per_block)
-        require(bool(channels) and min(channels) >= 1, "network.block_out_channels", "be one or more numbers ≥ 1", channels)
-        require(
-            groups >= 1 and not any(count % groups for count in channels), "network.norm_num_groups", f"divide each of {channels}", groups
-        )
-        levels, head = range(len(channels)), self.attention_head_dim
-        require(set(self.attention_at) <= set(levels), "network.attention_at", f"be among {(*levels,)}", self.attention_at)
-        attending = {channels[level] for level in (*self.attention_at, -1)} if self.attention_at else set()
-        require(head >= 1 and not any(count % head for count in attending), "network.attention_head_dim", f"divide {attending}", head)
-        require(0 <= self.dropout < 1, "network.dropout", "be in [0, 1)", self.dropout)
-
-
-@dataclass(frozen=True)
-class TextUNet:
-    """The UNet2DConditionModel of a Stable Diffusion pipeline, trained in the latents of its VAE and told labels by name."""
-
-    architecture: Literal["UNet2DConditionModel"] = "UNet2DConditionModel"
-    pipeline: str = ""
-    """A local directory as diffusers saves it; without it, one made on the spot for the captioned digits."""
-    weights: Literal["random", "pretrained"] = "random"
-    """Of the UNet before the first step: drawn by the seed, or the pipeline's own."""
-    prompt: str = "a photo of a {}"
-    """What a label is told as, with its name for {}."""
-    caption_dropout: float = 0.0
-    """Share of images whose prompt is left out in training: without some, samples should not be guided."""
-    gradient_checkpointing: bool = False
-    """Computes activations twice to save memory."""
-
-    def __post_init__(self) -> None:
-        check_choice(self.weights, "network.weights", ("random", "pretrained"))
-        require("{}" in self.prompt, "network.prompt", "have {} in place of the name", repr(self.prompt))
-        require(0 <= self.caption_dropout < 1, "network.caption_dropout", "be in [0, 1)", self.caption_dropout)
-
-    @property
-    def class_conditional(self) -> bool:
-        """It is told labels, as prompts."""
-        return True
-
-    @property
-    def dropout(self) -> float:
-        """Stable Diffusion's networks have none."""
-        return 0.0
 
 
 @dataclass(frozen=True)
@@ -231,6 +170,8 @@ class Evaluation:
     """Standard deviations of the starting noise in the control rows of vanilla."""
     inception_weights: str | None = None
     """A local file with the weights of FID's Inception network; without it, features that need no download."""
+    clip: str | None = None
+    """A local directory with a CLIP model, for CLIPScore; without it the pipeline's folder clip, where it has one."""
 
     def __post_init__(self) -> None:
         steps, stds = self.sampler_steps, self.temperatures
@@ -274,8 +215,11 @@ class Run:
         self._check_consistency()
         if isinstance(self.network, TextUNet):
             require(self.objective.method == "ddpm", "objective.method", "be ddpm for a network told in words", self.objective.method)
+            captions = self.network.prompt is None and self.pairing.within == "label"
+            require(not captions, "pairing.within", "be None where each image has a caption of its own", self.pairing.within)
         else:
             _require_defaults(self.sampler, ("guidance_scale",), "sampler", "a network told in words")
+            _require_defaults(self.evaluation, ("clip",), "evaluation", "a network told in words")
         least, most = self.sampler_range()
         multistep = self.sampler.method == "multistep"
         reason = f"sampler.levels {self.sampler.levels}" if multistep else f"spacing {self.sampler.timestep_spacing}"

@@ -1,5 +1,7 @@
 """Samples of the averaged network, judged: on the way from N(0, I), and at the end under every prior."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from statistics import fmean
 from typing import Any
@@ -11,16 +13,18 @@ from immref import Pairing
 from immref.miscibility import class_skew
 from immref_trainers import exact_field, samplers, streams
 from immref_trainers.config import Consistency
-from immref_trainers.data.training import Images, Source
+from immref_trainers.data.training import CHUNK, Images, Source
 from immref_trainers.errors import TrainingError
 from immref_trainers.loop import Trainer
-from immref_trainers.metrics.judge import Judge
+from immref_trainers.metrics.judge import LOOKED_AT, Judge
 from immref_trainers.results import Nearness, OneStep, Score, Scores
 from immref_trainers.samplers import priors
 
 FloatArray = np.ndarray[Any, Any]
 Start = tuple[FloatArray, FloatArray | None]  # starting noise (M, ...) and the labels (M,) that are asked for
 
+LEAST = 4  # noises of a label by which it can be told
+PIECE = 2**27  # numbers of the images that are judged at once
 GRID = 48  # samples kept as pictures
 FIELD_POINTS = 300  # samples compared with the exact field's
 
@@ -55,7 +59,7 @@ def curve_scores(trainer: Trainer, judge: Judge) -> Scores:
 def at_the_end(trainer: Trainer, images: Images, judge: Judge) -> Ended:
     """Everything that is measured once."""
     run, starts = trainer.run, gaussian_starts(trainer)
-    produced, labels = paired(trainer, trainer.space.train, priors.MEASURED, 0)
+    produced, labels = paired(trainer, trainer.space.train, priors.measured(trainer.space.train.shape), 0)
     fitted = priors.fit_moment(produced)
     scores = {
         "moment": judge_samples(trainer, judge, [(priors.moment(fitted, noise), labels) for noise, labels in starts]),
@@ -69,13 +73,12 @@ def at_the_end(trainer: Trainer, images: Images, judge: Judge) -> Ended:
         for std in run.evaluation.temperatures:
             warmer = [(np.float32(std) * noise, labels) for noise, labels in starts]
             scores[f"noise ×{std:g}"] = judge_samples(trainer, judge, warmer)
-    told = class_skew(produced, labels) if run.network.class_conditional and labels is not None else None
     most = max(run.evaluation.sampler_steps, key=lambda steps: steps or np.inf)
     return Ended(
         fitted,
         scores,
-        judge.nearest(sample(trainer, starts[0], most)),
-        None if told is None else told.accuracy - told.chance,
+        judge.nearest(sample(trainer, first(starts[0], LOOKED_AT), most)),
+        None if labels is None or not judge.by_class else skew_of(produced, labels),
         beside_exact_field(trainer, images, first(starts[0], FIELD_POINTS)),
         {steps: sample(trainer, first(starts[0], GRID), steps) for steps in run.evaluation.sampler_steps},
     )
@@ -96,7 +99,7 @@ def beside_exact_field(trainer: Trainer, images: Images, start: Start) -> OneSte
 def gaussian_starts(trainer: Trainer) -> list[Start]:
     """Fixed noise from N(0, I), a set for each draw; labels in turn where the network is told any."""
     settings, shape = trainer.run.evaluation, trainer.space.train.shape
-    labels = np.arange(settings.num_samples) % trainer.space.classes if trainer.run.network.class_conditional else None
+    labels = trainer.space.asked(settings.num_samples) if trainer.run.network.class_conditional else None
     return [(priors.gaussian((settings.num_samples, *shape), trainer.run.seed, draw), labels) for draw in range(settings.draws)]
 
 
@@ -108,22 +111,39 @@ def paired(trainer: Trainer, source: Source, count: int, draw: int) -> Start:
     return noise, labels if run.network.class_conditional else None
 
 
+def skew_of(noise: FloatArray, labels: FloatArray) -> float | None:
+    """How far above chance labels are told by their noise, over labels that have enough of it; None where fewer than two have."""
+    known, number, count = np.unique(labels, return_inverse=True, return_counts=True)
+    rows = (count >= LEAST)[number]
+    if len(known[count >= LEAST]) < 2:
+        return None
+    told = class_skew(noise[rows], labels[rows])
+    return told.accuracy - told.chance
+
+
 def judge_samples(trainer: Trainer, judge: Judge, starts: list[Start]) -> Scores:
     """Scores by the sampler's steps, means over the sets of starting noise."""
     scores = {}
     for steps in trainer.run.evaluation.sampler_steps:
-        found = []
-        for start in starts:
-            samples = sample(trainer, start, steps)
-            if not np.isfinite(samples).all():
-                raise TrainingError(f"samples are not finite with learning rate {trainer.run.optimizer.learning_rate:g}; try a smaller one")
-            found.append(judge.score(samples, start[1]))
-        scores[steps] = mean_score(found)
+        scores[steps] = mean_score([judge.score_pieces(sampled(trainer, start, steps, judge.images)) for start in starts])
     return scores
 
 
-def sample(trainer: Trainer, start: Start, steps: int) -> FloatArray:
-    """Samples (M, ...) of the averaged network, image scaling undone; processes share the work."""
+def sampled(trainer: Trainer, start: Start, steps: int, images: Images) -> Iterator[Start]:
+    """Samples of a start and their labels, as many at a time as fit into memory as images."""
+    noise, labels = start
+    size = max(CHUNK, PIECE // math.prod(images.train.shape) // CHUNK * CHUNK)
+    for begun in range(0, len(noise), size):
+        rows = slice(begun, begun + size)
+        part = None if labels is None else labels[rows]
+        samples = sample(trainer, (noise[rows], part), steps, begun)
+        if not np.isfinite(samples).all():
+            raise TrainingError(f"samples are not finite with learning rate {trainer.run.optimizer.learning_rate:g}; try a smaller one")
+        yield samples, part
+
+
+def sample(trainer: Trainer, start: Start, steps: int, begun: int = 0) -> FloatArray:
+    """Samples (M, ...) of the averaged network, image scaling undone, after `begun` others; processes share the work."""
     accelerator, (noise, labels) = trainer.accelerator, start
     each = -(-len(noise) // accelerator.num_processes)
     rows = (accelerator.process_index * each + np.arange(each)) % len(noise)  # the last process fills up from the front
@@ -135,7 +155,7 @@ def sample(trainer: Trainer, start: Start, steps: int) -> FloatArray:
         steps,
         trainer.space.train.largest,
         None if labels is None else trainer.place(labels[rows]),
-        streams.generator(streams.RENOISE, trainer.run.seed, rank=accelerator.process_index),
+        streams.generator(streams.RENOISE, trainer.run.seed, begun, accelerator.process_index),
     )
     part = trainer.space.decode(part)
     if accelerator.num_processes == 1:

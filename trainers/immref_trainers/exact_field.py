@@ -12,9 +12,10 @@ from immref.diffusion import ddim_step
 from immref.exact import ExactField
 from immref.miscibility import curvature
 from immref_trainers import streams
-from immref_trainers.config import LADDER, Consistency, Run, TextUNet
+from immref_trainers.config import LADDER, Consistency, Run
 from immref_trainers.data.training import Images
 from immref_trainers.metrics.judge import Judge
+from immref_trainers.networks.settings import TextUNet
 from immref_trainers.results import ExactRow
 from immref_trainers.samplers import ddim, priors
 

@@ -109,6 +109,8 @@ def prepare(run: Run, folder: Path, context: Context) -> None:
 def begin(run: Run, folder: Path, context: Context) -> tuple[Trainer, int]:
     """The trainer, and how many steps it has done."""
     trainer, which = Trainer(run, context.images, context.accelerator), context.options.resume_from_checkpoint
+    for sentence in trainer.space.notes:
+        context.say(sentence)
     found = None if which is None else checkpoint.find(folder, which)
     if found is None:
         if which is not None:
@@ -135,7 +137,7 @@ def write(trainer: Trainer, ended: Ended, log: StepLog, folder: Path, context: C
         sum(step.step_ms for step in log.steps) / 1e3,
     )
     facts = {"shape": list(trainer.space.train.shape), "largest": images.train.largest}
-    facts |= {"low": images.low, "high": images.high, "classes": images.classes, "names": list(images.names)}
+    facts |= {"low": images.low, "high": images.high, "classes": images.classes, "prompts": trainer.space.prompts}
     (folder / "data.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     arrays.save(ended.fitted, folder / "prior.safetensors")
     arrays.save({str(steps): samples for steps, samples in ended.pictures.items()}, folder / "samples.safetensors")

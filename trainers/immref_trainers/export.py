@@ -7,7 +7,8 @@ from typing import Any
 import diffusers
 from diffusers import CMStochasticIterativeScheduler, DDIMScheduler
 
-from immref_trainers.config import LADDER, Consistency, Run, TextUNet
+from immref_trainers.config import LADDER, Consistency, Run
+from immref_trainers.networks.settings import TextUNet
 
 Facts = dict[str, Any]  # of data.json
 

@@ -15,10 +15,11 @@ from accelerate import Accelerator
 from immref import Paired
 from immref_trainers import learning_rate, objectives, pooling, spaces, streams, train_state
 from immref_trainers.checkpoint import Checkpoint
-from immref_trainers.config import Run, TextUNet
+from immref_trainers.config import Run
 from immref_trainers.data.training import Images
 from immref_trainers.data.windows import windows
 from immref_trainers.errors import TrainingError
+from immref_trainers.networks.settings import TextUNet
 from immref_trainers.objectives.regression import Predictor
 
 
@@ -133,8 +134,9 @@ class Trainer:
         if labels is None or not settings.class_conditional:
             return None
         if isinstance(settings, TextUNet):
+            assert self.space.unasked is not None
             chance_B = streams.generator(streams.UNASKED, self.run.seed, step, self.accelerator.process_index).random(len(labels))
-            labels = np.where(chance_B < settings.caption_dropout, self.space.classes, labels)
+            labels = np.where(chance_B < settings.caption_dropout, self.space.unasked, labels)
         return self.place(labels)
 
     def _exchanging(self, gradients: bool) -> AbstractContextManager[Any]:

@@ -30,6 +30,7 @@ class Score:
     ----------
     accuracy : share of samples that the feature network calls by the label that was asked for; None where none was
     fd_within_class : mean over labels of the distance of a label's samples to its training images; None likewise
+    clip_score : mean of 100 cos between samples and their prompts; None without prompts or a CLIP model
     """
 
     fd: float
@@ -37,6 +38,7 @@ class Score:
     fd_held_out: float
     accuracy: float | None = None
     fd_within_class: float | None = None
+    clip_score: float | None = None
 
 
 @dataclass(frozen=True)

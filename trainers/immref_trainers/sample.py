@@ -16,10 +16,11 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 from immref_trainers import arrays, config, environment, figures, objectives, samplers, streams
-from immref_trainers.config import Run, TextUNet
+from immref_trainers.config import Run
 from immref_trainers.data.settings import require
 from immref_trainers.data.training import as_bytes
 from immref_trainers.errors import TrainingError, UsageError
+from immref_trainers.networks.settings import TextUNet
 from immref_trainers.objectives.regression import Predictor
 from immref_trainers.results import counted
 from immref_trainers.samplers import priors
@@ -42,11 +43,14 @@ class Settings:
     seed: int = 0
     label: int | None = None
     """What to ask a class-conditional network for; every label in turn where left out."""
+    prompt: str | None = None
+    """What to ask a network told in words for; the prompts of its data in turn where left out."""
     output_dir: Path | None = None
     """A new or empty folder; by default one under runs/ named after the run and the time."""
 
     def __post_init__(self) -> None:
         require(self.num_samples >= 1, "num_samples", "be ≥ 1", self.num_samples)
+        require(self.prompt is None or self.label is None, "prompt", "be left out where a label is given", repr(self.prompt))
         require(0 <= self.seed < 2**63, "seed", "be in [0, 2**63)", self.seed)
 
 
@@ -63,7 +67,8 @@ def sample(folder: Path, settings: Settings, device: torch.device | str, console
         Where samples are not finite.
     """
     run, facts = opened(folder)
-    steps, labels = steps_of(run, settings.steps), labels_of(run, settings, facts["classes"])
+    texts = texts_of(run, settings, facts)
+    steps, labels = steps_of(run, settings.steps), labels_of(run, settings, len(texts) or facts["classes"])
     name = f"{folder.resolve().name}-samples-{time.strftime('%Y%m%d-%H%M%S')}"
     output = settings.output_dir or Path("runs") / name
     environment.check_new(output)
@@ -71,7 +76,7 @@ def sample(folder: Path, settings: Settings, device: torch.device | str, console
     noise = priors.gaussian((settings.num_samples, *facts["shape"]), settings.seed)
     if settings.prior == "moment":
         noise = priors.moment(load_file(folder / "prior.safetensors"), noise)
-    predict, decode = trained(run, folder, facts, device)
+    predict, decode = trained(run, folder, texts, device)
     told = None if labels is None else torch.from_numpy(labels).to(device)
     with console.status(f"{settings.num_samples:,} samples in {counted(steps)} each"):
         x = decode(
@@ -94,7 +99,7 @@ def sample(folder: Path, settings: Settings, device: torch.device | str, console
     return output
 
 
-def trained(run: Run, folder: Path, facts: dict[str, Any], device: torch.device | str) -> tuple[Predictor, Callable[[Tensor], Tensor]]:
+def trained(run: Run, folder: Path, texts: tuple[str, ...], device: torch.device | str) -> tuple[Predictor, Callable[[Tensor], Tensor]]:
     """What samplers call, and what makes images of their samples."""
     objective = objectives.build(run.objective, torch.empty(0, device=device), run.max_train_steps, run.pairing.scale)
     if not isinstance(run.network, TextUNet):
@@ -103,7 +108,7 @@ def trained(run: Run, folder: Path, facts: dict[str, Any], device: torch.device 
     from immref_trainers.stable_diffusion import latents, pipeline
 
     parts = pipeline.load(folder, torch.device(device))
-    words = latents.Words(parts, pipeline.prompts(run.network.prompt, tuple(facts["names"])), run.pairing.scale)
+    words = latents.Words(parts, texts, run.pairing.scale)
     predict = objective.predictor(parts.unet("pretrained", 0).to(device).eval(), words.conditions)
     return samplers.guided(predict, run.sampler.guidance_scale, words.unasked), words.decode
 
@@ -129,6 +134,17 @@ def steps_of(run: Run, asked: int | None) -> int:
     if not (adaptive or least <= asked <= most):
         raise UsageError(f"steps must lie in [{least}, {most:g}] for the {run.sampler.method} sampler of this run, got {asked}")
     return asked
+
+
+def texts_of(run: Run, settings: Settings, facts: dict[str, Any]) -> tuple[str, ...]:
+    """What a network told in words can be asked for, of label i the i-th; nothing for other networks."""
+    if not isinstance(run.network, TextUNet):
+        if settings.prompt is not None:
+            raise UsageError(f"prompt={settings.prompt!r} needs a run whose network is told in words, and this one's is not")
+        return ()
+    if settings.label is not None and run.network.prompt is None:
+        raise UsageError(f"label={settings.label} needs a run that was told labels, and this one was told captions; ask with --prompt")
+    return (settings.prompt,) if settings.prompt is not None else tuple(facts["prompts"])
 
 
 def labels_of(run: Run, settings: Settings, classes: int) -> FloatArray | None:

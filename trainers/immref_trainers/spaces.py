@@ -1,18 +1,23 @@
 """Where a network works: on the images' own pixels, or in the latents of a pipeline's VAE."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from immref_trainers import export, streams
-from immref_trainers.config import Run, TextUNet
+from immref_trainers.config import Run
+from immref_trainers.data import prompts
 from immref_trainers.data.training import Images, Source
 from immref_trainers.errors import UsageError
 from immref_trainers.export import Facts
 from immref_trainers.networks import unet
+from immref_trainers.networks.settings import TextUNet
 from immref_trainers.objectives.regression import class_labels
+
+Array = np.ndarray[Any, Any]
 
 
 class Space(Protocol):
@@ -27,12 +32,19 @@ class Space(Protocol):
         """Those held out, likewise."""
 
     @property
-    def classes(self) -> int:
-        """How many labels there are; 0 where images have none."""
-
-    @property
     def unasked(self) -> int | None:
         """The label by which nothing is asked for; None where the network knows none."""
+
+    @property
+    def prompts(self) -> list[str]:
+        """Texts to ask for when there is nobody to ask; none where the network is told none."""
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on what training will not see as it is."""
+
+    def asked(self, count: int) -> Array:
+        """Labels (M,) to ask for when samples are judged."""
 
     def network(self) -> torch.nn.Module:
         """The network before its first step, on the host."""
@@ -53,7 +65,13 @@ class Pixels:
     unasked = None
 
     def __init__(self, run: Run, images: Images) -> None:
+        self.prompts: list[str] = []
+        self.notes: list[str] = []
         self.run, self.train, self.held_out, self.classes = run, images.train, images.held_out, images.classes
+
+    def asked(self, count: int) -> Array:
+        """Every label in turn."""
+        return np.arange(count) % self.classes
 
     def network(self) -> torch.nn.Module:
         """diffusers' UNet2DModel, its weights drawn by the run's seed."""
@@ -78,9 +96,21 @@ def of_run(run: Run, images: Images, device: torch.device) -> Space:
     """The space of a run's network."""
     if not isinstance(run.network, TextUNet):
         return Pixels(run, images)
+    from immref_trainers.stable_diffusion.latents import LatentSpace
+
+    return LatentSpace(run, images, device)
+
+
+def check(run: Run, images: Images) -> None:
+    """A ValueError where the pipeline or the CLIP model of a network told in words cannot be opened or does not suit `run`."""
     try:
-        from immref_trainers.stable_diffusion.latents import LatentSpace
+        from immref_trainers.metrics import clip
+        from immref_trainers.stable_diffusion import pipeline
     except ModuleNotFoundError as error:
         raise UsageError(f"a network told in words needs {error.name}: pip install 'immref[sd]'") from error
 
-    return LatentSpace(run, images, device)
+    assert isinstance(run.network, TextUNet)
+    pipeline.open_parts(run, images, torch.device("cpu"))
+    prompts.of_images(run.network, images)
+    if run.evaluation.clip is not None:
+        clip.check(Path(run.evaluation.clip))

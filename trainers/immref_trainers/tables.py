@@ -7,6 +7,7 @@ from immref_trainers.results import Comparison, Outcome, Score, by_pairing, coun
 from immref_trainers.samplers.priors import PRIORS
 
 NOTHING = "–"
+ASKED = {"accuracy": "accuracy", "distance": "fd_within_class", "CLIPScore": "clip_score"}
 START = {"gaussian": "from N(0, I)", "moment": "from the moment prior", "matched": "from matched noise"}
 
 
@@ -26,7 +27,7 @@ def all_tables(comparison: Comparison) -> list[Table]:
     if comparison.exact:
         tables.insert(0, exact(comparison))
     if comparison.outcomes[0].run.network.class_conditional:
-        tables.append(classes(comparison))
+        tables.append(asked(comparison))
     if any(outcome.one_step for outcome in comparison.outcomes):
         tables.append(one_step(comparison))
     return tables
@@ -139,34 +140,27 @@ def other_views(comparison: Comparison) -> Table:
     )
 
 
-def classes(comparison: Comparison) -> Table:
-    """Class-conditional sampling: is a sample of the class that was asked for?"""
-    counts = sampler_steps(comparison)
+def asked(comparison: Comparison) -> Table:
+    """Conditional sampling: is a sample what was asked for?"""
+    counts, starts = sampler_steps(comparison), ("gaussian", "matched")
+    first = comparison.outcomes[0].curve[-1].scores[counts[0]]
+    views = {name: view for name, view in ASKED.items() if getattr(first, view) is not None}
     rows = []
     for pairing, outcomes in by_pairing(comparison).items():
         skews = [outcome.skew for outcome in outcomes if outcome.skew is not None]
-        cells = [
-            written(fds(outcomes, prior, count, view))
-            for view in ("accuracy", "fd_within_class")
-            for count in counts
-            for prior in ("gaussian", "matched")
-        ]
+        cells = [written(fds(outcomes, prior, count, view)) for view in views.values() for count in counts for prior in starts]
         rows.append([str(pairing), *cells, written(skews) if skews else NOTHING])
+    said = {
+        "accuracy": "Accuracy: share of samples that the feature network calls by the label asked for. ",
+        "distance": "Distance: mean over classes of the Fréchet distance to that class's training images. ",
+        "CLIPScore": "CLIPScore: mean of 100 cos between samples and their prompts. ",
+    }
     return Table(
-        "Class by class",
-        "Share of samples that the feature network calls by the label asked for, and the mean over classes of the Fréchet distance to that "
-        "class's training images; from N(0, I), and from noise matched with held-out images of the label. Skew: by how much a linear "
-        "classifier tells the label from the noise of training better than chance; sampling a label from N(0, I) does not know of it.",
-        [
-            "pairing",
-            *(
-                f"{name} {prior}\n{counted(count)}"
-                for name in ("accuracy", "distance")
-                for count in counts
-                for prior in ("gaussian", "matched")
-            ),
-            "skew",
-        ],
+        "What was asked for",
+        "".join(said[name] for name in views) + "From N(0, I), and from noise matched with held-out images of the label. "
+        "Skew: by how much a linear classifier tells the label from the noise of training better than chance; sampling a label from "
+        "N(0, I) does not know of it.",
+        ["pairing", *(f"{name} {prior}\n{counted(count)}" for name in views for count in counts for prior in starts), "skew"],
         rows,
     )
 

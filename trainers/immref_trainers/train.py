@@ -22,7 +22,7 @@ def train(
         f"pairing  {run.pairing}\nbackend  {where.backend}\ndevice   {where.device}, {where.threads} threads\noutput   {folder}",
         highlight=False,
     )
-    judge = Judge(images, run)
+    judge = Judge(images, run, accelerator.device)
     console.print(f"images   {len(images.train):,} of {'×'.join(map(str, images.train.shape))}, {len(images.held_out):,} held out")
     console.print(f"judged   by {judge.name}; {judge.quality}", highlight=False)
     with Stop() as stop, TrainingProgress(console, run.max_train_steps) as progress:

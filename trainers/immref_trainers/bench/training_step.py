@@ -19,10 +19,11 @@ from immref import KNN, Pairing
 from immref_trainers import environment, streams
 from immref_trainers.bench import measure
 from immref_trainers.bench.write import render
-from immref_trainers.config import Objective, Run, UNet
+from immref_trainers.config import Objective, Run
 from immref_trainers.data.training import Images
 from immref_trainers.loop import Step, Trainer
 from immref_trainers.networks import unet
+from immref_trainers.networks.settings import UNet
 from immref_trainers.tables import Table
 
 BARE = "bare loop"

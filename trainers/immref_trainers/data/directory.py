@@ -1,6 +1,7 @@
 """A local directory as training and held-out images, seen as (seed, epoch, index) say."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,9 +45,22 @@ class Part:
             views = transform.views(len(self), self.seed, epoch_B, index_B, **switched)
         return self.source.images(self.rows[index_B], views)
 
-    def labels(self, index_B: Array) -> Array | None:
-        """Labels (B,) int64, or None."""
+    def labels(self, index_B: Array, epoch_B: Array | None = None) -> Array | None:  # noqa: ARG002
+        """Labels (B,) int64, or None; every epoch sees the same."""
         return self.source.labels(self.rows[index_B])
+
+    def captions(self, index_B: Array) -> list[tuple[str, ...]] | None:
+        """One caption or several of each image, or None; a ValueError where an image has none that says anything."""
+        rows = self.rows[index_B]
+        found = self.source.captions(rows)
+        if found is None:
+            return None
+        texts = [(one,) if isinstance(one, str) else tuple(one or ()) for one in found]
+        mute = [row for row, some in zip(rows.tolist(), texts, strict=True) if not some or not all(_says(text) for text in some)]
+        if mute:
+            first = self.source.name(mute[0])
+            raise ValueError(f"every image must have a caption, a text or a list of texts; {len(mute)} have none, the first {first}")
+        return texts
 
 
 def load(settings: Directory, seed: int, workers: int, watch: Watch | None) -> Images:
@@ -71,7 +85,25 @@ def load(settings: Directory, seed: int, workers: int, watch: Watch | None) -> I
         raise ValueError(f"held-out images must have the shape of the others, {train.shape}, got {held.shape}; set data.resolution")
     labels = source.labels(np.arange(len(source)))
     low, high = ends(source)
-    return Images(train, held, 0 if labels is None else max(len(source.summary.classes), int(labels.max()) + 1), low, high)
+    names = source.summary.classes
+    if settings.class_names is not None:
+        names = called(Path(settings.class_names), names)
+    return Images(train, held, 0 if labels is None else max(len(names), int(labels.max()) + 1), low, high, names)
+
+
+def called(file: Path, folders: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of class folders by a text file with a line for each: the folder, a space, what it is called."""
+    if not file.is_file():
+        raise ValueError(f"data.class_names must be a text file, {file} {'is a folder' if file.is_dir() else 'does not exist'}")
+    lines = [line.strip().partition(" ") for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = {folder: name.strip() for folder, _, name in lines}
+    if nameless := [folder for folder in folders if not names.get(folder)]:
+        raise ValueError(f"data.class_names must name every class, {file} lacks {len(nameless)} of {len(folders)}, the first {nameless[0]}")
+    return tuple(names[folder] for folder in folders)
+
+
+def _says(text: Any) -> bool:
+    return isinstance(text, str) and bool(text.strip())
 
 
 def ends(source: ImageSource) -> tuple[float, float]:

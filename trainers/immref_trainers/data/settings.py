@@ -66,6 +66,8 @@ class Directory:
     """Without it, the column 'label' where there is one."""
     caption_column: str | None = None
     """Without it, the column 'text' where there is one."""
+    class_names: str | None = None
+    """A text file with a line per class, 'n01440764 tench, Tinca tinca': what prompts call a class that its folder does not name."""
     resolution: int | None = None
     """Cut to this square; without it, all images must have one size."""
     resize: int | None = None

@@ -57,6 +57,10 @@ class ImageSource:
         rows = self._rows(index_B)
         return None if self.listing.captions is None else [self.listing.captions(int(row)) for row in rows]
 
+    def name(self, index: int) -> str:
+        """What an image is called in sentences."""
+        return self.listing.name(int(self.rows[index]))
+
     def _rows(self, index_B: Array) -> Array:
         """Rows of the listing."""
         index = np.asarray(index_B)

@@ -6,8 +6,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from immref_trainers.config import Consistency, Run, TextUNet
+from immref_trainers.config import Consistency, Run
 from immref_trainers.data.settings import CaptionedDigits, Digits, Directory, Photos
+from immref_trainers.networks.settings import UNet
 
 Array = np.ndarray[Any, Any]
 Watch = Callable[[int, int], None]
@@ -32,8 +33,11 @@ class Source(Protocol):
     def images(self, index_B: Array, epoch_B: Array | None = None) -> Array:
         """Images (B, C, H, W) float32, normalised, as training sees them in these epochs; without, as they are."""
 
-    def labels(self, index_B: Array) -> Array | None:
-        """Labels (B,) int64, or None where the source has none."""
+    def labels(self, index_B: Array, epoch_B: Array | None = None) -> Array | None:
+        """Labels (B,) int64 that training tells in these epochs, or None where the source has none."""
+
+    def captions(self, index_B: Array) -> list[tuple[str, ...]] | None:
+        """One caption or several of each image, or None where the source has none."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +66,13 @@ class Arrays:
         x_B: Array = self.x[index_B]
         return x_B
 
-    def labels(self, index_B: Array) -> Array:
-        """Their labels."""
+    def labels(self, index_B: Array, epoch_B: Array | None = None) -> Array:  # noqa: ARG002
+        """Their labels; every epoch sees the same."""
         y_B: Array = self.y[index_B]
         return y_B
+
+    def captions(self, index_B: Array) -> None:
+        """They have none."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +126,10 @@ def open_images(settings: Digits | Photos | CaptionedDigits | Directory, seed: i
 def check(images: Images, run: Run) -> None:
     """A ValueError where the network or the objective of `run` is not made for such images, or its own files are not there."""
     _, height, width = images.train.shape
-    halvings = 0 if isinstance(run.network, TextUNet) else len(run.network.block_out_channels) - 1
+    halvings = len(run.network.block_out_channels) - 1 if isinstance(run.network, UNet) else 0
     if height % 2**halvings or width % 2**halvings:
         raise ValueError(f"network.block_out_channels must have fewer levels: {height}×{width} images cannot be halved {halvings} times")
-    if run.network.class_conditional and not images.classes:
+    if isinstance(run.network, UNet) and run.network.class_conditional and not images.classes:
         raise ValueError("network.class_conditional needs images with labels, and these have none")
     if isinstance(run.objective, Consistency) and run.objective.distance == "lpips":
         seen = images.train.shape[0], images.low, images.high
@@ -131,16 +138,19 @@ def check(images: Images, run: Run) -> None:
         from immref_trainers.objectives import lpips
 
         lpips.load(run.objective.lpips_weights)
+    if not isinstance(run.network, UNet):
+        from immref_trainers import spaces
+
+        spaces.check(run, images)
     if run.pairing.within == "label" and not images.classes:
         raise ValueError("pairing.within label needs images with labels, and these have none")
 
 
 def chunks(source: Source, count: int | None = None) -> list[Array]:
     """Indices of the first `count` images, of all without it, in pieces that fit into memory."""
-    index = np.arange(len(source) if count is None else min(count, len(source)))
+    return pieces(np.arange(len(source) if count is None else min(count, len(source))))
+
+
+def pieces(index: Array) -> list[Array]:
+    """Indices (N,) in pieces whose images fit into memory."""
     return np.array_split(index, range(CHUNK, len(index), CHUNK))
-
-
-def draw(source: Source, count: int, generator: np.random.Generator) -> Array:
-    """`count` images drawn with replacement."""
-    return source.images(generator.integers(len(source), size=count))

@@ -39,7 +39,7 @@ def windows(
             for whole in (window_indices(len(source), size, run.seed, step), window_epochs(len(source), size, step))
         )
         t_B = share(times(streams.generator(streams.TIME, run.seed, step), size, step), rank, world)
-        return Window(source.images(index_B, epoch_B), source.labels(index_B), t_B)
+        return Window(source.images(index_B, epoch_B), source.labels(index_B, epoch_B), t_B)
 
     with ThreadPoolExecutor(1, thread_name_prefix="windows") as pool:
         coming = pool.submit(read, start)

@@ -19,8 +19,18 @@ FloatArray = np.ndarray[Any, Any]
 
 STEPS, BATCH, LEARNING_RATE = 1000, 96, 2e-3
 WIDTH = 48  # features
+SIDE = 64  # to which larger images are shrunk
 TURNS = 4
 NAME = f"{WIDTH} standardised features of a small CNN fitted on label, rotation and corruption"
+
+
+class Shrunk(nn.Module):
+    """Images whose shorter side is at most `SIDE`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W)."""
+        factor = SIDE / min(x.shape[2:])
+        return x if factor >= 1 else nn.functional.interpolate(x, scale_factor=factor, mode="bilinear", antialias=True)
 
 
 class Network(nn.Module):
@@ -29,6 +39,7 @@ class Network(nn.Module):
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
+            Shrunk(),
             nn.Conv2d(channels, 32, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(32, 48, 3, stride=2, padding=1),
@@ -78,7 +89,8 @@ def tasks(images: Images, generator: np.random.Generator, *, unseen: bool = Fals
     for number in range(TURNS):
         x[turn == number] = torch.rot90(x[turn == number], number, (2, 3))
     for number, corrupt in enumerate(CORRUPTIONS.values()):
-        x[kind == number] = corrupt(x[kind == number], generator)
+        if (kind == number).any():
+            x[kind == number] = corrupt(x[kind == number], generator)
     return x, [turn, kind] if labels is None else [turn, kind, torch.as_tensor(labels)]
 
 
@@ -102,7 +114,7 @@ def blurred(x: Tensor, generator: np.random.Generator) -> Tensor:
 
 def noisy(x: Tensor, generator: np.random.Generator) -> Tensor:
     """With white noise of a few hundredths to a third of the images' deviation."""
-    amount = generator.uniform(0.03, 0.3, (len(x), 1, 1, 1)) * float(x.std()) if len(x) else 0.0
+    amount = generator.uniform(0.03, 0.3, (len(x), 1, 1, 1)) * float(x.std())
     return x + torch.from_numpy((amount * generator.standard_normal(tuple(x.shape))).astype(np.float32))
 
 

@@ -3,7 +3,7 @@
 import torch
 from diffusers import UNet2DModel
 
-from immref_trainers.config import UNet
+from immref_trainers.networks.settings import UNet
 
 
 def build(sizes: UNet, channels: int, side: int, seed: int, classes: int = 0) -> torch.nn.Module:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from immref import Pairing
 from immref._checks import nearest_name
 from immref_trainers.config import Run
-from immref_trainers.recipes import cifar10, digits, photos
+from immref_trainers.recipes import cifar10, digits, photos, stable_diffusion
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,13 @@ RECIPES = {
     "digits-sd": Recipe(
         digits.stable_diffusion, digits.PROMPT_PAIRINGS, "Stable Diffusion in small: digits from prompts, in latents; a minute to prepare"
     ),
+    "imagenet-sd-scratch": Recipe(
+        stable_diffusion.scratch, stable_diffusion.PAIRINGS, "the paper's Stable Diffusion on class names, from --pipeline; GPUs"
+    ),
+    "imagenet-sd-finetune": Recipe(
+        stable_diffusion.finetune, stable_diffusion.PAIRINGS, "the same from the pipeline's own weights, such as v1.4's"
+    ),
+    "coco-sd": Recipe(stable_diffusion.captions, stable_diffusion.CAPTION_PAIRINGS, "the same from scratch, told each image's own caption"),
     "digits-flow-classes": Recipe(digits.flow_classes, digits.CLASS_PAIRINGS, "digits-flow, class-conditional: can a digit be asked for?"),
 }
 

@@ -6,8 +6,9 @@ they set the last convolution of a block and of the network to 0, and shrinking 
 """
 
 from immref import KNN, ImageScaling, LinearAssignment, Vanilla
-from immref_trainers.config import Consistency, Evaluation, Objective, Optimizer, Run, Sampler, UNet
+from immref_trainers.config import Consistency, Evaluation, Objective, Optimizer, Run, Sampler
 from immref_trainers.data.settings import Directory
+from immref_trainers.networks.settings import UNet
 
 DDIM_PAIRINGS = (
     Vanilla(),  #           FID not reported in numbers (Figure 5)

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from immref import KNN, ImageScaling, LinearAssignment, Vanilla
-from immref_trainers.config import Consistency, Evaluation, Objective, Optimizer, Run, Sampler, TextUNet, UNet
+from immref_trainers.config import Consistency, Evaluation, Objective, Optimizer, Run, Sampler
 from immref_trainers.data.settings import CaptionedDigits
+from immref_trainers.networks.settings import TextUNet, UNet
 
 PAIRINGS = (
     Vanilla(),  #           the paper reports nothing on digits

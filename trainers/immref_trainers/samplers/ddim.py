@@ -9,8 +9,9 @@ from torch import Tensor
 from immref import schedules
 from immref.diffusion import corrupt, recover
 from immref_trainers.config import Objective, Run
+from immref_trainers.networks.settings import TextUNet
 from immref_trainers.objectives.regression import Predictor
-from immref_trainers.samplers.chunks import chunks
+from immref_trainers.samplers.chunks import SIZE, chunks
 
 Array = np.ndarray[Any, Any]
 
@@ -39,8 +40,9 @@ def sample(predict: Predictor, noise: Tensor, steps: int, run: Run, largest: flo
     assert isinstance(run.objective, Objective)
     t_S, coefficients = path(run, steps)
     scale, prediction = run.pairing.scale, run.objective.prediction
+    at_once = run.train_batch_size if isinstance(run.network, TextUNet) else SIZE  # what fits in training fits here
     samples = []
-    for x_t, labels_B in chunks(noise, labels):
+    for x_t, labels_B in chunks(noise, labels, at_once):
         for t, here, there in zip(t_S.tolist(), coefficients[:-1], coefficients[1:], strict=True):
             output = predict(x_t, torch.full((len(x_t),), t, device=x_t.device), labels_B)
             x, n = recover(prediction, output, x_t, *here)

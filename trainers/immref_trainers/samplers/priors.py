@@ -5,6 +5,7 @@ saw: `moment` is a Gaussian with the mean and covariance of noise that the pairi
 fresh noise with held-out images and keeps the chosen noise. Under assignment and vanilla all three are N(0, I) in law.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -19,8 +20,9 @@ FloatArray = np.ndarray[Any, Any]
 Prior = Literal["gaussian", "moment", "matched"]
 PRIORS: tuple[Prior, ...] = ("gaussian", "moment", "matched")
 
+WHOLE = 4_000  # numbers per image beyond which `moment` knows the mean and one deviation alone: a covariance were dear, and mostly noise
 RANK = 32  # directions whose variance `moment` keeps; the others share one
-MEASURED = 20_000  # paired noises that `moment` is fitted to
+MEASURED = 20_000  # paired noises that `moment` is fitted to, fewer where they are larger than `WHOLE`
 
 
 def gaussian(shape: tuple[int, ...], seed: int, draw: int = 0) -> FloatArray:
@@ -46,19 +48,32 @@ def paired_noise(
     return np.concatenate(chosen)[:count], np.concatenate(labels)[:count] if labels else None
 
 
+def measured(shape: tuple[int, ...]) -> int:
+    """How many noises of this shape the moment prior is fitted to."""
+    return int(min(MEASURED, max(1_000, MEASURED * WHOLE // math.prod(shape))))
+
+
 def fit_moment(noise: FloatArray) -> dict[str, FloatArray]:
-    """Mean, leading directions and variances of noise (N, ...): all that the `moment` prior has to remember."""
+    """Mean, leading directions and variances of noise (N, ...): all that the `moment` prior has to remember.
+
+    Beyond `WHOLE` numbers per image there are no directions, and one deviation.
+    """
     flat_ND = noise.reshape(len(noise), -1).astype(np.float64)
     mean_D = flat_ND.mean(axis=0)
-    values, vectors = np.linalg.eigh(np.cov(flat_ND, rowvar=False))
-    values = values.clip(min=0)  # rounding, where there are fewer noises than numbers
-    order = np.argsort(-np.abs(values - np.median(values)))  # the directions that pairing changed most
-    kept, rest = order[:RANK], order[RANK:]
-    isotropic = values[rest].mean() if len(rest) else 1.0
+    if len(mean_D) > WHOLE:
+        directions_RD, std_R = np.zeros((0, len(mean_D))), np.zeros(0)
+        isotropic = np.square(flat_ND - mean_D).mean() * len(flat_ND) / (len(flat_ND) - 1)
+    else:
+        values, vectors = np.linalg.eigh(np.cov(flat_ND, rowvar=False))
+        values = values.clip(min=0)  # rounding, where there are fewer noises than numbers
+        order = np.argsort(-np.abs(values - np.median(values)))  # the directions that pairing changed most
+        kept, rest = order[:RANK], order[RANK:]
+        directions_RD, std_R = vectors[:, kept].T, np.sqrt(values[kept])
+        isotropic = values[rest].mean() if len(rest) else 1.0
     return {
         "mean": mean_D.astype(np.float32),
-        "directions": vectors[:, kept].T.astype(np.float32),
-        "std": np.sqrt(values[kept]).astype(np.float32),
+        "directions": directions_RD.astype(np.float32),
+        "std": std_R.astype(np.float32),
         "rest_std": np.sqrt(np.asarray([isotropic])).astype(np.float32),
     }
 

@@ -9,14 +9,20 @@ import torch
 from torch import Tensor
 
 from immref_trainers import export, streams
-from immref_trainers.config import Run, TextUNet
+from immref_trainers.config import Run
+from immref_trainers.data import prompts
+from immref_trainers.data.prompts import Captions
 from immref_trainers.data.training import Images, Source
+from immref_trainers.errors import TrainingError
 from immref_trainers.export import Facts
+from immref_trainers.networks.settings import TextUNet
 from immref_trainers.stable_diffusion import pipeline
 
 Array = np.ndarray[Any, Any]
 
-DECODED = 100  # samples that the VAE decodes at once
+HELD = 2_048  # prompts whose hidden states stay in memory; more are encoded when they are told
+EXAMPLES = 64  # captions that a finished run's folder keeps
+ENCODED, DECODED = 32, 32  # images that the VAE sees at once
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,7 @@ class Latents:
     source: Source
     parts: pipeline.Parts
     seed: int
+    own: Captions | None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -43,17 +50,31 @@ class Latents:
 
     def images(self, index_B: Array, epoch_B: Array | None = None) -> Array:
         """Latents (B, C, H/f, W/f): drawn from the VAE's posterior by seed, epoch and index; its means without epochs."""
-        with torch.inference_mode():
-            posterior = self.parts.vae.encode(torch.from_numpy(self.source.images(index_B, epoch_B)).to(self.parts.device)).latent_dist
-            latents = posterior.mean
-            if epoch_B is not None:
-                latents = latents + posterior.std * torch.from_numpy(self._noise(index_B, epoch_B)).to(latents)
-            found: Array = (latents * self.parts.scaling_factor).float().cpu().numpy()
+        places = range(0, len(index_B), ENCODED)
+        parts = [self._encoded(index_B[i : i + ENCODED], None if epoch_B is None else epoch_B[i : i + ENCODED]) for i in places]
+        found = np.concatenate(parts)
+        if not np.isfinite(found).all():
+            number = index_B[~np.isfinite(found).reshape(len(found), -1).all(axis=1)][0]
+            raise TrainingError(f"latents of image {number} are not finite: the VAE in {self.parts.folder} cannot encode it")
         return found
 
-    def labels(self, index_B: Array) -> Array | None:
+    def labels(self, index_B: Array, epoch_B: Array | None = None) -> Array | None:
+        """Numbers of prompts (B,): the images' labels, or their captions as `Captions.drawn` has them."""
+        return self.source.labels(index_B, epoch_B) if self.own is None else self.own.drawn(self.seed, index_B, epoch_B)
+
+    def captions(self, index_B: Array) -> list[tuple[str, ...]] | None:
         """Those of the images."""
-        return self.source.labels(index_B)
+        return self.source.captions(index_B)
+
+    @torch.inference_mode()
+    def _encoded(self, index_B: Array, epoch_B: Array | None) -> Array:
+        """Latents of a few images."""
+        posterior = self.parts.vae.encode(torch.from_numpy(self.source.images(index_B, epoch_B)).to(self.parts.device)).latent_dist
+        latents = posterior.mean
+        if epoch_B is not None:
+            latents = latents + posterior.std * torch.from_numpy(self._noise(index_B, epoch_B)).to(latents)
+        scaled: Array = (latents * self.parts.scaling_factor).cpu().numpy()
+        return scaled
 
     def _noise(self, index_B: Array, epoch_B: Array) -> Array:
         pairs = zip(epoch_B.tolist(), index_B.tolist(), strict=True)
@@ -63,18 +84,21 @@ class Latents:
 
 
 class Words:
-    """Labels told as prompts, the last one empty; latents made images.
+    """Labels told as texts, label i as the i-th, the last one empty; latents made images.
 
     `folded` is the image scaling that the VAE's scaling factor holds: 1 but in the folder of a finished run.
     """
 
-    def __init__(self, parts: pipeline.Parts, prompts: list[str], folded: float = 1.0) -> None:
-        self.parts, self.hidden, self.unasked = parts, parts.encode([*prompts, ""]), len(prompts)
+    def __init__(self, parts: pipeline.Parts, texts: tuple[str, ...], folded: float = 1.0) -> None:
+        self.parts, self.texts, self.unasked = parts, (*texts, ""), len(texts)
+        self.hidden = parts.encode(self.texts) if len(texts) <= HELD else None
         self.factor = parts.scaling_factor / folded
 
     def conditions(self, labels_B: Tensor) -> dict[str, Tensor]:
         """The hidden states of the prompts (B, L, D)."""
-        return {"encoder_hidden_states": self.hidden[labels_B]}
+        held = self.hidden
+        told = self.parts.encode([self.texts[label] for label in labels_B.tolist()]) if held is None else held[labels_B]
+        return {"encoder_hidden_states": told}
 
     @torch.inference_mode()
     def decode(self, samples: Tensor) -> Tensor:
@@ -88,10 +112,30 @@ class LatentSpace(Words):
 
     def __init__(self, run: Run, images: Images, device: torch.device) -> None:
         assert isinstance(run.network, TextUNet)
-        parts = pipeline.open_parts(run.network, images, device)
-        super().__init__(parts, pipeline.prompts(run.network.prompt, images.names))
-        self.run, self.classes = run, images.classes
-        self.train, self.held_out = (Latents(source, parts, run.seed) for source in (images.train, images.held_out))
+        parts, told = pipeline.open_parts(run, images, device), prompts.of_images(run.network, images)
+        super().__init__(parts, told.texts)
+        self.run = run
+        self.train = Latents(images.train, parts, run.seed, told.train)
+        self.held_out = Latents(images.held_out, parts, run.seed, told.held_out)
+
+    @property
+    def prompts(self) -> list[str]:
+        """That of every label; the captions of some held-out images where each has its own."""
+        own = self.held_out.own
+        return list(self.texts[:-1]) if own is None else [self.texts[number] for number in self.asked(min(EXAMPLES, len(own.start) - 1))]
+
+    @property
+    def notes(self) -> list[str]:
+        """A sentence where prompts are cut."""
+        if not (cut := self.parts.too_long(self.texts)):
+            return []
+        longer = f"longer than the text encoder's {self.parts.tokenizer.model_max_length} tokens"
+        return [f"{len(cut):,} of {len(self.texts) - 1:,} prompts are {longer} and cut there, the first: {cut[0]!r}"]
+
+    def asked(self, count: int) -> Array:
+        """Every prompt in turn; the captions of the held-out images where each has its own."""
+        own, turn = self.held_out.own, np.arange(count)
+        return turn % self.unasked if own is None else own.drawn(self.run.seed, turn % len(self.held_out), None)
 
     def network(self) -> torch.nn.Module:
         """The pipeline's UNet2DConditionModel: its own weights, or weights drawn by the run's seed."""

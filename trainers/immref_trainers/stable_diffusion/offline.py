@@ -58,6 +58,8 @@ def make(folder: Path, images: Images, prompts: list[str], tell: Tell) -> None:
     ).save_pretrained(folder)
     clip.save_pretrained(folder / "clip")
     words.save_pretrained(folder / "clip")
+    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (folder / "clip" / "preprocessor_config.json").write_text(json.dumps(half, indent=2) + "\n", encoding="utf-8")
 
 
 def tokenizer(prompts: list[str]) -> CLIPTokenizer:

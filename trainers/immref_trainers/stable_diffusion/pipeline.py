@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,23 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from rich.console import Console
+from rich.progress import Progress, TaskID
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from immref_trainers.config import TextUNet
+from immref_trainers.config import Objective, Run
+from immref_trainers.data import prompts
 from immref_trainers.data.training import Images
+from immref_trainers.networks.settings import TextUNet
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 
 FOLDERS = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
 LOCAL: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
+ENCODED = 256  # texts that the text encoder reads at once
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 
 
@@ -53,12 +58,20 @@ class Parts:
         levels: int = len(self.vae.config.block_out_channels)
         return int(2 ** (levels - 1))
 
-    @torch.inference_mode()
-    def encode(self, prompts: list[str]) -> Tensor:
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> Tensor:
         """The text encoder's hidden states (P, L, D)."""
-        length = self.tokenizer.model_max_length
-        tokens = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        return self.text_encoder(tokens["input_ids"].to(self.device))[0].float()  # type: ignore[no-any-return]
+        length, states = self.tokenizer.model_max_length, []
+        for start in range(0, len(texts), ENCODED):
+            part = list(texts[start : start + ENCODED])
+            tokens = self.tokenizer(part, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+            states.append(self.text_encoder(tokens["input_ids"].to(self.device))[0])
+        return torch.cat(states)
+
+    def too_long(self, texts: Sequence[str]) -> list[str]:
+        """Those of `texts` that have more tokens than the text encoder reads."""
+        tokens = self.tokenizer(list(texts), verbose=False)["input_ids"]
+        return [text for text, own in zip(texts, tokens, strict=True) if len(own) > self.tokenizer.model_max_length]
 
     def unet(self, weights: str, seed: int) -> Any:
         """The UNet with its weights, or of its sizes with weights drawn from `seed`."""
@@ -69,16 +82,17 @@ class Parts:
             return UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(self.folder / "unet"))
 
 
-def open_parts(settings: TextUNet, images: Images, device: torch.device) -> Parts:
-    """What is frozen of a run's pipeline, which must go with the images.
+def open_parts(run: Run, images: Images, device: torch.device) -> Parts:
+    """What is frozen of a run's pipeline, which must go with its images and, where its UNet is trained on, with its objective.
 
     Raises
     ------
     ValueError
         Where the directory is none of a pipeline's, its weights are pickles, or the images are not what its VAE takes.
     """
-    folder = Path(settings.pipeline) if settings.pipeline else made_on_the_spot(settings, images)
+    folder = folder_of(run, images)
     parts = load(folder, device)
+    check_objective(run, folder)
     channels, height, width = images.train.shape
     if channels != parts.vae.config.in_channels or (images.low, images.high) != (-1.0, 1.0):
         wanted = f"{parts.vae.config.in_channels} channels in [-1, 1]"
@@ -92,11 +106,34 @@ def open_parts(settings: TextUNet, images: Images, device: torch.device) -> Part
 def load(folder: Path, device: torch.device) -> Parts:
     """What is frozen of the pipeline in `folder`; a ValueError where it is none that can be opened."""
     check(folder)
-    text_encoder, vae = (
-        kind.from_pretrained(folder / name, **LOCAL).to(device).requires_grad_(False).eval()
-        for kind, name in ((CLIPTextModel, "text_encoder"), (AutoencoderKL, "vae"))
-    )
+    text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32, **LOCAL)
+    vae = AutoencoderKL.from_pretrained(folder / "vae", **LOCAL)
+    unet = UNet2DConditionModel.load_config(folder / "unet")
+    for name, sides in {
+        "in_channels": (unet["in_channels"], "vae", vae.config.latent_channels),
+        "cross_attention_dim": (unet["cross_attention_dim"], "text_encoder", text_encoder.config.hidden_size),
+    }.items():
+        wanted, part, found = sides
+        if wanted != found:
+            raise ValueError(f"network.pipeline {folder}: the unet's {name} is {wanted}, and the {part} gives {found}")
+    text_encoder, vae = (part.to(device).requires_grad_(False).eval() for part in (text_encoder, vae))
     return Parts(folder, CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True), text_encoder, vae, device)
+
+
+def check_objective(run: Run, folder: Path) -> None:
+    """A ValueError where a pretrained UNet was trained on another objective than the run's."""
+    network, objective = run.network, run.objective
+    assert isinstance(network, TextUNet)
+    assert isinstance(objective, Objective)
+    if network.weights == "random":
+        return
+    known = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True).config
+    for name in ("num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "prediction_type"):
+        asked = getattr(objective, "prediction" if name == "prediction_type" else name)
+        if asked != known[name]:
+            raise ValueError(
+                f"objective must be that of the pretrained unet, whose {name} in {folder / 'scheduler'} is {known[name]}, got {asked}"
+            )
 
 
 def check(folder: Path) -> None:
@@ -110,17 +147,18 @@ def check(folder: Path) -> None:
     for name in ("text_encoder", "vae", "unet"):
         files = sorted((folder / name).iterdir())
         pickles = [file.name for file in files if file.suffix in PICKLES]
-        if not any(file.suffix == ".safetensors" for file in files):
-            found = f"{pickles[0]}, a pickle" if pickles else "none"
-            wanted = "network.pipeline must have its weights as safetensors"
+        weights = [file.name for file in files if file.suffix == ".safetensors"]
+        if not any("." not in Path(file).stem for file in weights):
+            found = f"{weights[0]} alone" if weights else f"{pickles[0]}, a pickle" if pickles else "none"
+            wanted = "network.pipeline must have its weights as safetensors, no variant such as fp16"
             raise ValueError(f"{wanted}, {folder / name} has {found}; save it anew with diffusers")
 
 
-def prompts(prompt: str, names: tuple[str, ...]) -> list[str]:
-    """The prompt of every label."""
-    if not names:
-        raise ValueError("network.prompt needs images whose labels have names, and these have none")
-    return [prompt.format(name) for name in names]
+def folder_of(run: Run, images: Images) -> Path:
+    """The directory of a run's pipeline: the one given, or the one made on the spot for the digits."""
+    settings = run.network
+    assert isinstance(settings, TextUNet)
+    return Path(settings.pipeline) if settings.pipeline else made_on_the_spot(settings, images)
 
 
 def save(parts: Parts, unet: Any, scheduler: Any, scale: float, folder: Path) -> None:
@@ -151,15 +189,23 @@ def made_on_the_spot(settings: TextUNet, images: Images) -> Path:
     """The directory of the digits' pipeline; made on the first call, in the user's cache."""
     from immref_trainers.stable_diffusion import offline
 
-    source = Path(offline.__file__).read_text(encoding="utf-8")
-    made_of = "\n".join([settings.prompt, *images.names, str(len(images.train)), torch.__version__, source])
+    texts, source = prompts.of_labels(settings, images.names), Path(offline.__file__).read_text(encoding="utf-8")
+    made_of = "\n".join([*texts, str(len(images.train)), torch.__version__, source])
     key = hashlib.sha256(made_of.encode()).hexdigest()[:16]
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "immref"
     folder = home / f"pipeline-{key}"
     if not folder.exists():
-        print("making tokenizer, CLIP and VAE for the digits, once: about a minute", file=sys.stderr)
-        unfinished = home / f"pipeline-{key}.{os.getpid()}"
-        offline.make(unfinished, images, prompts(settings.prompt, images.names), lambda *_: None)
+        unfinished, console = home / f"pipeline-{key}.{os.getpid()}", Console(stderr=True)
+        console.print(f"making tokenizer, CLIP and VAE for the digits, once: {folder}", highlight=False)
+        with Progress(console=console, transient=True) as bars:
+            tasks: dict[str, TaskID] = {}
+
+            def tell(name: str, done: int, total: int) -> None:
+                if name not in tasks:
+                    tasks[name] = bars.add_task(name, total=total)
+                bars.update(tasks[name], completed=done)
+
+            offline.make(unfinished, images, list(texts), tell)
         try:
             unfinished.rename(folder)
         except OSError:  # another process was faster
