@@ -62,8 +62,8 @@ def made(tmp_path_factory, digits):
 
     folder = tmp_path_factory.mktemp("pipeline") / "made"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(offline, "CLIP_STEPS", 4)
-        patch.setattr(offline, "VAE_STEPS", 12)
+        patch.setattr(offline, "CLIP", offline.CLIP._replace(steps=4))
+        patch.setattr(offline, "VAE", offline.VAE._replace(steps=12))
         offline.make(folder, digits, [f"a photo of the digit {name}" for name in digits.names], lambda *_: None)
     return folder
 

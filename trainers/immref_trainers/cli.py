@@ -1,6 +1,7 @@
 """The `immref` command. Only this file knows tyro; nothing heavy is imported before the settings are read."""
 
 import dataclasses
+import itertools
 import math
 import os
 import shlex
@@ -29,6 +30,7 @@ commands
   compare   the same recipe under several pairings: tables, curves, samples, report   (--seeds 3 for error bars)
   train     one run of a recipe                                                       (--pairing.method knn --pairing.k 8)
   sample    new images of a finished run                              (immref sample RUN --num-samples 64 --prior moment)
+  edit      in- and out-painting with finished runs: Table 1, Figure 9     (immref edit RUN [RUN …] --task inpaint, or a comparison)
   verify    are a run's checkpoints whole, and does it repeat its steps bit for bit?    (immref verify RUN)
   bench     what pairing costs on this machine, beside the paper's Table 5; or in a recipe's training step   (immref bench RECIPE)
   advise    what pairing would do to your data, and which k    (digits, photos, a folder of images or an array file: --data PATH)
@@ -171,6 +173,25 @@ def run_sample(argv: list[str]) -> int:
     return 0
 
 
+def run_edit(argv: list[str]) -> int:
+    """In- and out-painting with finished runs."""
+    folders = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
+    if not folders:
+        raise UsageError("edit needs the folders of finished runs: immref edit RUN [RUN …]")
+    from rich.console import Console
+
+    from immref_trainers import environment
+    from immref_trainers.edit import command
+    from immref_trainers.edit.settings import Settings
+
+    settings = _settings(Settings(), argv[len(folders) :], "immref edit RUN [RUN …]")
+    with _usage():
+        device = environment.accelerator().device
+    console = Console()
+    command.edit([Path(folder) for folder in folders], settings, device, console if console.is_terminal else Console(width=LOG_WIDTH))
+    return 0
+
+
 def run_recipes(argv: list[str]) -> int:
     """List the recipes."""
     _no_more(argv, "recipes")
@@ -252,6 +273,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "compare": run_compare,
     "train": run_train,
     "sample": run_sample,
+    "edit": run_edit,
     "verify": run_verify,
     "bench": run_bench,
     "advise": run_advise,

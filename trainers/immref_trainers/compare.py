@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import Accelerator
-from rich import box
 from rich.console import Console
-from rich.table import Table as RichTable
 
-from immref_trainers import environment, exact_field, figures, report, tables
+from immref_trainers import environment, exact_field, figures, report, tables, terminal
 from immref_trainers.config import Options, Run, run_name
 from immref_trainers.data.training import Images
 from immref_trainers.experiment import Context, Finished, run_one
@@ -104,12 +102,7 @@ def write(comparison: Comparison, folder: Path) -> None:
 def show(comparison: Comparison, console: Console) -> None:
     """Print every table and what to take away."""
     for table in tables.all_tables(comparison):
-        grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        for number, column in enumerate(table.columns):
-            grid.add_column(column, justify="right" if number else "left", no_wrap=not number, overflow="fold")
-        for row in table.rows:
-            grid.add_row(*row)
-        console.print(f"\n[bold]{table.title}[/]", grid, table.caption, sep="\n", highlight=False)
+        terminal.show(table, console)
     console.print()
     for sentence in tables.findings(comparison):
         console.print(f"· {sentence}", highlight=False)

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from immref import Pairing
 from immref_trainers.data.training import Images
@@ -83,6 +84,12 @@ def samples(comparison: Comparison, images: Images, pictures: Pictures) -> Figur
         axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
     figure.tight_layout(h_pad=0.4)
     return figure
+
+
+def save(pixels_NCHW: FloatArray, folder: Path) -> None:
+    """Images of bytes, C = 1 or 3, as 00000.png and so on."""
+    for number, image in enumerate(pixels_NCHW.transpose(0, 2, 3, 1)):
+        Image.fromarray(image if image.shape[-1] == 3 else image[..., 0]).save(folder / f"{number:05}.png")
 
 
 def tile(pixels_NCHW: FloatArray, columns: int) -> FloatArray:

@@ -1,33 +1,27 @@
 """`immref sample`: new images of a finished run, from its folder alone."""
 
-import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from diffusers import UNet2DModel
 from PIL import Image
 from rich.console import Console
 from safetensors.numpy import load_file
-from torch import Tensor
 
-from immref_trainers import arrays, config, environment, figures, objectives, samplers, streams
+from immref_trainers import arrays, environment, figures, finished, samplers, streams
 from immref_trainers.config import Run
 from immref_trainers.data.settings import require
 from immref_trainers.data.training import as_bytes
 from immref_trainers.errors import TrainingError, UsageError
 from immref_trainers.networks.settings import TextUNet
-from immref_trainers.objectives.regression import Predictor
 from immref_trainers.results import counted
 from immref_trainers.samplers import priors
 
 FloatArray = np.ndarray[Any, Any]
 
-NEEDED = ("run.json", "data.json", "prior.safetensors", "unet/config.json", "unet/diffusion_pytorch_model.safetensors")
 IN_GRID = 400  # images that grid.png shows at most
 
 
@@ -66,7 +60,7 @@ def sample(folder: Path, settings: Settings, device: torch.device | str, console
     TrainingError
         Where samples are not finite.
     """
-    run, facts = opened(folder)
+    run, facts = finished.opened(folder)
     texts = texts_of(run, settings, facts)
     steps, labels = steps_of(run, settings.steps), labels_of(run, settings, len(texts) or facts["classes"])
     name = f"{folder.resolve().name}-samples-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -76,13 +70,13 @@ def sample(folder: Path, settings: Settings, device: torch.device | str, console
     noise = priors.gaussian((settings.num_samples, *facts["shape"]), settings.seed)
     if settings.prior == "moment":
         noise = priors.moment(load_file(folder / "prior.safetensors"), noise)
-    predict, decode = trained(run, folder, texts, device)
+    model = finished.model(run, folder, texts, device)
     told = None if labels is None else torch.from_numpy(labels).to(device)
     with console.status(f"{settings.num_samples:,} samples in {counted(steps)} each"):
-        x = decode(
+        x = model.decode(
             samplers.sample(
                 run,
-                predict,
+                model.predict,
                 torch.from_numpy(noise).to(device),
                 steps,
                 facts["largest"],
@@ -97,32 +91,6 @@ def sample(folder: Path, settings: Settings, device: torch.device | str, console
         f"{settings.num_samples:,} samples of {folder} in {counted(steps)} from {settings.prior} noise: {output}", highlight=False
     )
     return output
-
-
-def trained(run: Run, folder: Path, texts: tuple[str, ...], device: torch.device | str) -> tuple[Predictor, Callable[[Tensor], Tensor]]:
-    """What samplers call, and what makes images of their samples."""
-    objective = objectives.build(run.objective, torch.empty(0, device=device), run.max_train_steps, run.pairing.scale)
-    if not isinstance(run.network, TextUNet):
-        network = UNet2DModel.from_pretrained(folder / "unet", local_files_only=True, use_safetensors=True).to(device).eval()
-        return objective.predictor(network), Tensor.cpu
-    from immref_trainers.stable_diffusion import latents, pipeline
-
-    parts = pipeline.load(folder, torch.device(device))
-    words = latents.Words(parts, texts, run.pairing.scale)
-    predict = objective.predictor(parts.unet("pretrained", 0).to(device).eval(), words.conditions)
-    return samplers.guided(predict, run.sampler.guidance_scale, words.unasked), words.decode
-
-
-def opened(folder: Path) -> tuple[Run, dict[str, Any]]:
-    """The run in `folder`, and what data.json tells of its images."""
-    if lacking := [name for name in NEEDED if not (folder / name).is_file()]:
-        inside = ", ".join(sorted(path.parent.name for path in folder.glob("*/outcome.json")))
-        hint = f"; it holds the runs {inside}" if inside else ""
-        raise UsageError(f"{folder} is not the folder of a finished run: it lacks {', '.join(lacking)}{hint}")
-    try:
-        return config.load_run(folder), json.loads((folder / "data.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{folder} cannot be read: {error}") from error
 
 
 def steps_of(run: Run, asked: int | None) -> int:
@@ -163,8 +131,7 @@ def labels_of(run: Run, settings: Settings, classes: int) -> FloatArray | None:
 
 def write(x: FloatArray, labels: FloatArray | None, pixels: FloatArray, folder: Path) -> None:
     """Every file of the samples."""
-    for number, image in enumerate(pixels.transpose(0, 2, 3, 1)):
-        Image.fromarray(image if image.shape[-1] == 3 else image[..., 0]).save(folder / f"{number:05}.png")
+    figures.save(pixels, folder)
     shown = pixels[:IN_GRID]
     Image.fromarray(figures.tile(shown, columns=int(np.ceil(np.sqrt(len(shown)))))).save(folder / "grid.png")
     arrays.save({"samples": x} | ({} if labels is None else {"labels": labels}), folder / "samples.safetensors")

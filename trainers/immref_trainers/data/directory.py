@@ -33,6 +33,12 @@ class Part:
         """Of the values that black and white have."""
         return max(abs(value) for value in ends(self.source))
 
+    @property
+    def augmented(self) -> bool:
+        """Where they are mirrored or cut."""
+        settings = self.source.summary.settings
+        return settings.random_flip or settings.random_crop
+
     def __len__(self) -> int:
         return len(self.rows)
 

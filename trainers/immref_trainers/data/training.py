@@ -28,6 +28,10 @@ class Source(Protocol):
     def largest(self) -> float:
         """The largest absolute value that an image has, or can have."""
 
+    @property
+    def augmented(self) -> bool:
+        """Whether an image differs from epoch to epoch."""
+
     def __len__(self) -> int: ...
 
     def images(self, index_B: Array, epoch_B: Array | None = None) -> Array:
@@ -46,6 +50,7 @@ class Arrays:
 
     x: Array
     y: Array
+    augmented = False
 
     @property
     def shape(self) -> tuple[int, int, int]:

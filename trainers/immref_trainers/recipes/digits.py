@@ -77,8 +77,8 @@ def stable_diffusion() -> Run:
         network=TextUNet(prompt="a photo of the digit {}", caption_dropout=0.1),
         objective=Objective("ddpm", "epsilon", beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012),
         optimizer=Optimizer(learning_rate=2e-3, lr_scheduler="cosine", weight_decay=0.01),
-        sampler=Sampler("ddim", timestep_spacing="trailing", guidance_scale=3.0),
-        evaluation=Evaluation(at_steps=(100, 200, 300), sampler_steps=(15,), num_samples=500),
+        sampler=Sampler("ddim", timestep_spacing="trailing", guidance_scale=2.0),
+        evaluation=Evaluation(at_steps=(100, 200, 400), sampler_steps=(15,), num_samples=400, temperatures=(0.93,)),
         train_batch_size=64,
-        max_train_steps=300,
+        max_train_steps=400,
     )

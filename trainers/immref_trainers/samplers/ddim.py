@@ -1,5 +1,6 @@
 """DDIM without added noise (eta = 0): from each visited training step to the next, and from the last to the image."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from immref_trainers.networks.settings import TextUNet
 from immref_trainers.objectives.regression import Predictor
 from immref_trainers.samplers.chunks import SIZE, chunks
 
+Revise = Callable[[Tensor, float, float], Tensor]  # (x_t, a, b) → x_t
 Array = np.ndarray[Any, Any]
 
 
@@ -25,7 +27,15 @@ def path(run: Run, steps: int) -> tuple[Array, list[tuple[float, float]]]:
 
 
 @torch.inference_mode()
-def sample(predict: Predictor, noise: Tensor, steps: int, run: Run, largest: float, labels: Tensor | None = None) -> Tensor:
+def sample(
+    predict: Predictor,
+    noise: Tensor,
+    steps: int,
+    run: Run,
+    largest: float,
+    labels: Tensor | None = None,
+    revise: Revise | None = None,
+) -> Tensor:
     """Samples (M, ...) on the host, the image scaling undone.
 
     Parameters
@@ -36,6 +46,7 @@ def sample(predict: Predictor, noise: Tensor, steps: int, run: Run, largest: flo
     run : whose objective, sampler and `Pairing.scale` these samples are
     largest : of the data's absolute values before scaling; with `clip_sample` a predicted image lies within scale times it
     labels : of the samples (M,), where the network is told any
+    revise : what is made of x_t = a x + b n after every step, for samples few enough to be drawn at once; the last has a = 1, b = 0
     """
     assert isinstance(run.objective, Objective)
     t_S, coefficients = path(run, steps)
@@ -49,5 +60,7 @@ def sample(predict: Predictor, noise: Tensor, steps: int, run: Run, largest: flo
             if run.sampler.clip_sample:
                 x = x.clamp(-scale * largest, scale * largest)
             x_t = corrupt(x, n, *there)
+            if revise is not None:
+                x_t = revise(x_t, *there)
         samples.append((x_t / scale).cpu())
     return torch.cat(samples)

@@ -1,6 +1,7 @@
 """Images as the latents of a frozen VAE, and names as the hidden states of a frozen text encoder."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ Array = np.ndarray[Any, Any]
 
 HELD = 2_048  # prompts whose hidden states stay in memory; more are encoded when they are told
 EXAMPLES = 64  # captions that a finished run's folder keeps
+IN_MEMORY = 2**24  # numbers of the latents of a source that are encoded once
 ENCODED, DECODED = 32, 32  # images that the VAE sees at once
 
 
@@ -33,6 +35,8 @@ class Latents:
     parts: pipeline.Parts
     seed: int
     own: Captions | None
+    held: tuple[Array, Array] | None = None
+    """Means and deviations (N, C, H/f, W/f) of all posteriors, where every epoch sees the same images and they fit into memory."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -48,11 +52,20 @@ class Latents:
     def __len__(self) -> int:
         return len(self.source)
 
+    @property
+    def augmented(self) -> bool:
+        """As the images are."""
+        return self.source.augmented
+
     def images(self, index_B: Array, epoch_B: Array | None = None) -> Array:
         """Latents (B, C, H/f, W/f): drawn from the VAE's posterior by seed, epoch and index; its means without epochs."""
         places = range(0, len(index_B), ENCODED)
-        parts = [self._encoded(index_B[i : i + ENCODED], None if epoch_B is None else epoch_B[i : i + ENCODED]) for i in places]
-        found = np.concatenate(parts)
+        if self.held is None:
+            parts = [encoded(self, index_B[i : i + ENCODED], None if epoch_B is None else epoch_B[i : i + ENCODED]) for i in places]
+            mean, std = (np.concatenate(part) for part in zip(*parts, strict=True))
+        else:
+            mean, std = (part[index_B] for part in self.held)
+        found: Array = self.parts.scaling_factor * (mean if epoch_B is None else mean + std * self._noise(index_B, epoch_B))
         if not np.isfinite(found).all():
             number = index_B[~np.isfinite(found).reshape(len(found), -1).all(axis=1)][0]
             raise TrainingError(f"latents of image {number} are not finite: the VAE in {self.parts.folder} cannot encode it")
@@ -66,21 +79,29 @@ class Latents:
         """Those of the images."""
         return self.source.captions(index_B)
 
-    @torch.inference_mode()
-    def _encoded(self, index_B: Array, epoch_B: Array | None) -> Array:
-        """Latents of a few images."""
-        posterior = self.parts.vae.encode(torch.from_numpy(self.source.images(index_B, epoch_B)).to(self.parts.device)).latent_dist
-        latents = posterior.mean
-        if epoch_B is not None:
-            latents = latents + posterior.std * torch.from_numpy(self._noise(index_B, epoch_B)).to(latents)
-        scaled: Array = (latents * self.parts.scaling_factor).cpu().numpy()
-        return scaled
-
     def _noise(self, index_B: Array, epoch_B: Array) -> Array:
         pairs = zip(epoch_B.tolist(), index_B.tolist(), strict=True)
         return np.stack(
             [streams.generator(streams.LATENT, self.seed, *pair).standard_normal(self.shape, dtype=np.float32) for pair in pairs]
         )
+
+
+@torch.inference_mode()
+def encoded(latents: Latents, index_B: Array, epoch_B: Array | None) -> tuple[Array, Array]:
+    """Means and deviations of the posteriors of a few images."""
+    x = torch.from_numpy(latents.source.images(index_B, epoch_B)).to(latents.parts.device)
+    posterior = latents.parts.vae.encode(x).latent_dist
+    return posterior.mean.cpu().numpy(), posterior.std.cpu().numpy()
+
+
+def holding(latents: Latents) -> Latents:
+    """The same, every image encoded now, where each is always the same and all fit into memory."""
+    count = len(latents)
+    if latents.augmented or count * math.prod(latents.shape) > IN_MEMORY:
+        return latents
+    parts = [encoded(latents, part, None) for part in np.array_split(np.arange(count), range(ENCODED, count, ENCODED))]
+    mean, std = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return replace(latents, held=(mean, std))
 
 
 class Words:
@@ -101,6 +122,12 @@ class Words:
         return {"encoder_hidden_states": told}
 
     @torch.inference_mode()
+    def encode(self, x: Tensor) -> Tensor:
+        """The means of the latents of images (N, C, H, W), image scaling aside."""
+        parts = [self.parts.vae.encode(part.to(self.parts.device)).latent_dist.mean for part in x.split(ENCODED)]
+        return torch.cat(parts) * self.factor
+
+    @torch.inference_mode()
     def decode(self, samples: Tensor) -> Tensor:
         """Images in [-1, 1] on the host, as the VAE makes them of latents."""
         parts = [part.to(self.parts.device) / self.factor for part in samples.split(DECODED)]
@@ -115,8 +142,8 @@ class LatentSpace(Words):
         parts, told = pipeline.open_parts(run, images, device), prompts.of_images(run.network, images)
         super().__init__(parts, told.texts)
         self.run = run
-        self.train = Latents(images.train, parts, run.seed, told.train)
-        self.held_out = Latents(images.held_out, parts, run.seed, told.held_out)
+        self.train = holding(Latents(images.train, parts, run.seed, told.train))
+        self.held_out = holding(Latents(images.held_out, parts, run.seed, told.held_out))
 
     @property
     def prompts(self) -> list[str]:

@@ -4,8 +4,10 @@ It stands in for Stable Diffusion where none can be had, and its folder is opene
 """
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +22,18 @@ from immref_trainers.data.training import Images
 Tell = Callable[[str, int, int], None]  # what is being fitted, steps done, steps in all
 
 LENGTH, HIDDEN = 16, 64  # tokens of a prompt, numbers per token
-CLIP_STEPS, VAE_STEPS, BATCH = 400, 300, 32
+
+
+class Fit(NamedTuple):
+    """How long, and with which learning rate at most."""
+
+    steps: int
+    batch: int
+    rate: float
+
+
+CLIP, VAE = Fit(600, 64, 1e-3), Fit(300, 32, 2e-3)
+WARM_UP = 50  # steps
 KL_WEIGHT = 1e-6
 MERGES = 200
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -90,7 +103,7 @@ def fit_clip(images: Images, words: CLIPTokenizer, prompts: list[str], tell: Tel
         found = model(input_ids=tokens, pixel_values=torch.from_numpy(images.train.images(rows)))
         return nn.functional.cross_entropy(found.logits_per_image, torch.as_tensor(images.train.labels(rows)))
 
-    _fit(model, loss, CLIP_STEPS, len(images.train), lambda done: tell("CLIP", done, CLIP_STEPS))
+    _fit("CLIP", model, loss, CLIP, len(images.train), tell)
     return model.eval()
 
 
@@ -114,22 +127,23 @@ def fit_vae(images: Images, tell: Tell) -> AutoencoderKL:
         error = nn.functional.mse_loss(vae.decode(posterior.sample()).sample, x)
         return error + KL_WEIGHT * posterior.kl().mean()  # type: ignore[no-any-return]
 
-    _fit(vae, loss, VAE_STEPS, len(images.train), lambda done: tell("VAE", done, VAE_STEPS))
+    _fit("VAE", vae, loss, VAE, len(images.train), tell)
     with torch.no_grad():
         latents = vae.eval().encode(torch.from_numpy(images.train.images(np.arange(min(500, len(images.train)))))).latent_dist.mean
     vae.register_to_config(scaling_factor=1 / float(latents.std()))
     return vae
 
 
-def _fit(model: nn.Module, loss: Callable[[np.ndarray], Tensor], steps: int, count: int, tell: Callable[[int], None]) -> None:
-    """Adam with a rate that falls to 0, on rows drawn by number of step."""
-    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
-    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for step in range(steps):
-        value = loss(streams.generator(streams.FEATURES, 3, step + 1).integers(count, size=BATCH))
+def _fit(name: str, model: nn.Module, loss: Callable[[np.ndarray], Tensor], fit: Fit, count: int, tell: Tell) -> None:
+    """Adam with a rate that warms up, without which texts stay alike, and falls to 0; on rows drawn by number of step."""
+    optimizer = torch.optim.Adam(model.parameters(), fit.rate)
+    falling = [math.cos(math.pi * step / fit.steps / 2) ** 2 for step in range(fit.steps + 1)]
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / WARM_UP) * falling[step])
+    for step in range(fit.steps):
+        value = loss(streams.generator(streams.FEATURES, 3, step + 1).integers(count, size=fit.batch))
         optimizer.zero_grad()
         value.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        falling.step()
-        tell(step + 1)
+        rates.step()
+        tell(name, step + 1, fit.steps)
