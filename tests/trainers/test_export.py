@@ -25,9 +25,9 @@ from immref_trainers.results import Dose, Environment, Nearness, Outcome, Point,
 U = float(np.finfo(np.float32).eps)
 SMALL = UNet(block_out_channels=(8,), norm_num_groups=4)
 TOLD = UNet(block_out_channels=(8,), norm_num_groups=4, class_conditional=True)
-RANGE = {"largest": 1.0, "low": -1.0, "high": 1.0}
-OWN = {"largest": 1.9, "low": -1.2, "high": 1.9}
-INK = {"largest": 0.9, "low": 0.9, "high": -0.4}  # as the digits have it
+RANGE = {"largest": 1.0, "low": -1.0, "high": 1.0, "prompts": []}
+OWN = {"largest": 1.9, "low": -1.2, "high": 1.9, "prompts": []}
+INK = {"largest": 0.9, "low": 0.9, "high": -0.4, "prompts": []}  # as the digits have it
 CLASSES = 3
 VANILLA = Vanilla()
 COUNT, STEPS = 16, 10  # of the card's program

@@ -84,11 +84,10 @@ def test_half_precision_is_trained_on_in_float32(made, digits, run, tmp_path):
 
 
 def test_latents_that_are_not_finite_name_their_image(digits, run):
-    latents = spaces.of_run(run, digits, CPU).train
     x = digits.train.x.copy()
     x[7] = np.nan
     with pytest.raises(TrainingError, match=r"latents of image 7 are not finite: the VAE in .* cannot encode it"):
-        replace(latents, source=replace(digits.train, x=x)).images(np.arange(12))
+        spaces.of_run(run, replace(digits, train=replace(digits.train, x=x)), CPU).train.images(np.arange(12))
 
 
 def test_the_command_line_says_it_in_a_sentence(tmp_path, monkeypatch, capsys):

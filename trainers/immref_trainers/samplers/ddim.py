@@ -12,7 +12,7 @@ from immref.diffusion import corrupt, recover
 from immref_trainers.config import Objective, Run
 from immref_trainers.networks.settings import TextUNet
 from immref_trainers.objectives.regression import Predictor
-from immref_trainers.samplers.chunks import SIZE, chunks
+from immref_trainers.samplers.chunks import chunks
 
 Revise = Callable[[Tensor, float, float], Tensor]  # (x_t, a, b) → x_t
 Array = np.ndarray[Any, Any]
@@ -51,7 +51,7 @@ def sample(
     assert isinstance(run.objective, Objective)
     t_S, coefficients = path(run, steps)
     scale, prediction = run.pairing.scale, run.objective.prediction
-    at_once = run.train_batch_size if isinstance(run.network, TextUNet) else SIZE  # what fits in training fits here
+    at_once = run.train_batch_size if isinstance(run.network, TextUNet) else None  # what fits in training fits here
     samples = []
     for x_t, labels_B in chunks(noise, labels, at_once):
         for t, here, there in zip(t_S.tolist(), coefficients[:-1], coefficients[1:], strict=True):
