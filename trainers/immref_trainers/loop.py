@@ -1,6 +1,5 @@
 """The training loop: window of batches → pair once → micro-batches → corrupt → network → loss → optimizer → EMA."""
 
-import copy
 import dataclasses
 import time
 from collections.abc import Iterator
@@ -57,12 +56,14 @@ class Trainer:
         self.space = spaces.of_run(run, images, accelerator.device)
         self.objective = objectives.build(run.objective, torch.empty(0, device=accelerator.device), run.max_train_steps, run.pairing.scale)
         network = self.space.network()
-        optimizer = torch.optim.AdamW(network.parameters(), run.optimizer.learning_rate, weight_decay=run.optimizer.weight_decay)
+        self.frozen = {name for name, weight in network.named_parameters() if not weight.requires_grad}
+        weights = [weight for weight in network.parameters() if weight.requires_grad]
+        optimizer = torch.optim.AdamW(weights, run.optimizer.learning_rate, weight_decay=run.optimizer.weight_decay)
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
         self.bare = accelerator.unwrap_model(self.network)
-        self.average = copy.deepcopy(network).requires_grad_(False).eval()
+        self.average = train_state.twin(network).eval()
         taught = self.objective.target_decay(0) is not None
-        self.target = copy.deepcopy(network).requires_grad_(False) if taught else None
+        self.target = train_state.twin(network) if taught else None
 
     def place(self, array: np.ndarray[Any, Any]) -> torch.Tensor:
         """An array on the training device."""
@@ -109,9 +110,7 @@ class Trainer:
 
     def state(self) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]]:
         """Groups of tensors and records: with a step count, all that a run is; every process has the same."""
-        tensors = {"network": self.bare.state_dict(), "average": self.average.state_dict()}
-        if self.target is not None:
-            tensors["target"] = self.target.state_dict()
+        tensors = {name: train_state.learned(network, self.frozen) for name, network in self._networks().items()}
         tensors["optimizer"] = train_state.flatten(self.optimizer.state_dict(), self.bare)
         scaler = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
         run = dataclasses.asdict(self.run)
@@ -120,13 +119,16 @@ class Trainer:
     def restore(self, saved: Checkpoint) -> None:
         """Become what `state()` was; a TrainingError where that was another run, or one of another number of processes."""
         train_state.check_same(saved, self.state()[1])
-        self.bare.load_state_dict(saved.tensors["network"])
-        self.average.load_state_dict(saved.tensors["average"])
-        if self.target is not None:
-            self.target.load_state_dict(saved.tensors["target"])
+        for name, network in self._networks().items():
+            train_state.learn(network, self.frozen, saved.tensors[name])
         self.optimizer.load_state_dict(train_state.unflatten(saved.tensors["optimizer"], self.optimizer.state_dict(), self.bare))
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(saved.records["trainer"]["scaler"])
+
+    def _networks(self) -> dict[str, torch.nn.Module]:
+        """All of this run, by the names that a checkpoint gives them."""
+        networks = {"network": self.bare, "average": self.average, "target": self.target}
+        return {name: network for name, network in networks.items() if network is not None}
 
     def _told(self, labels: np.ndarray[Any, Any] | None, step: int) -> torch.Tensor | None:
         """The labels (B,) as the network is told them, some prompts left out; None where it is told none."""
@@ -173,7 +175,8 @@ class Trainer:
 def follow(mean: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
     """An exponential moving average of weights takes in the newest."""
     for behind, weight in zip(mean.parameters(), network.parameters(), strict=True):
-        behind.lerp_(weight, 1 - decay)
+        if weight.requires_grad:
+            behind.lerp_(weight, 1 - decay)
 
 
 def split(

@@ -1,5 +1,6 @@
 """A trainer's state as a checkpoint takes it: tensors by name, and records that JSON gives back as they were."""
 
+import copy
 import json
 from typing import Any
 
@@ -11,20 +12,41 @@ from immref_trainers.errors import TrainingError
 Record = dict[str, Any]
 
 
+def learned(network: torch.nn.Module, frozen: set[str]) -> dict[str, torch.Tensor]:
+    """A network's state but for the weights of these names."""
+    return {name: tensor for name, tensor in network.state_dict().items() if name not in frozen}
+
+
+def learn(network: torch.nn.Module, frozen: set[str], tensors: dict[str, torch.Tensor]) -> None:
+    """Take what `learned` gave; frozen weights stay."""
+    network.load_state_dict({name: network.state_dict()[name] for name in frozen} | tensors)
+
+
+def twin(network: torch.nn.Module) -> torch.nn.Module:
+    """A copy that is not trained, frozen weights shared with the original."""
+    shared = {id(weight): weight for weight in network.parameters() if not weight.requires_grad}
+    return copy.deepcopy(network, shared).requires_grad_(False)
+
+
 def flatten(state: Record, network: torch.nn.Module) -> dict[str, torch.Tensor]:
     """An optimizer's tensors under 'PARAMETER.KEY', as 'conv_in.weight.exp_avg'."""
-    names = [name for name, _ in network.named_parameters()]
+    names = trainable(network)
     return {f"{names[number]}.{key}": torch.as_tensor(value) for number, kept in state["state"].items() for key, value in kept.items()}
 
 
 def unflatten(tensors: dict[str, torch.Tensor], state: Record, network: torch.nn.Module) -> Record:
     """`state` with the tensors that `flatten` named."""
-    numbers = {name: number for number, (name, _) in enumerate(network.named_parameters())}
+    numbers = {name: number for number, name in enumerate(trainable(network))}
     kept: dict[int, Record] = {}
     for path, tensor in tensors.items():
         name, _, key = path.rpartition(".")
         kept.setdefault(numbers[name], {})[key] = tensor
     return state | {"state": kept}
+
+
+def trainable(network: torch.nn.Module) -> list[str]:
+    """Names of the weights that an optimizer gets, in its order."""
+    return [name for name, weight in network.named_parameters() if weight.requires_grad]
 
 
 def plain(record: Any) -> Any:

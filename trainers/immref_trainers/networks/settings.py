@@ -54,6 +54,8 @@ class TextUNet:
     """Share of images whose prompt is left out in training: without some, samples should not be guided."""
     gradient_checkpointing: bool = False
     """Computes activations twice to save memory."""
+    lora_rank: int = 0
+    """Trains low-rank updates of the pretrained attention alone (LoRA), of this rank; 0 trains every weight."""
 
     def __post_init__(self) -> None:
         check_choice(self.weights, "network.weights", ("random", "pretrained"))
@@ -61,6 +63,8 @@ class TextUNet:
         require(prompt is None or prompt.count("{}") == 1, "network.prompt", "have one {}, in place of the name", repr(prompt))
         check_choice(self.synonyms, "network.synonyms", ("first", "all"))
         require(0 <= self.caption_dropout < 1, "network.caption_dropout", "be in [0, 1)", self.caption_dropout)
+        wanted = "be ≥ 0, and 0 where network.weights are random"
+        require(self.lora_rank >= 0 and not (self.lora_rank and self.weights == "random"), "network.lora_rank", wanted, self.lora_rank)
 
     @property
     def class_conditional(self) -> bool:

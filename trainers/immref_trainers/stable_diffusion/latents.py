@@ -165,10 +165,11 @@ class LatentSpace(Words):
         return turn % self.unasked if own is None else own.drawn(self.run.seed, turn % len(self.held_out), None)
 
     def network(self) -> torch.nn.Module:
-        """The pipeline's UNet2DConditionModel: its own weights, or weights drawn by the run's seed."""
+        """The pipeline's UNet2DConditionModel: its own weights, perhaps with low-rank updates, or weights drawn by the run's seed."""
         assert isinstance(self.run.network, TextUNet)
-        network = self.parts.unet(self.run.network.weights, streams.torch_seed(streams.WEIGHTS, self.run.seed))
-        if self.run.network.gradient_checkpointing:
+        settings, seed = self.run.network, streams.torch_seed(streams.WEIGHTS, self.run.seed)
+        network = self.parts.unet(settings.weights, seed, settings.lora_rank)
+        if settings.gradient_checkpointing:
             network.enable_gradient_checkpointing()
         return network  # type: ignore[no-any-return]
 

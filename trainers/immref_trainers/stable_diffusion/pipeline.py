@@ -22,6 +22,7 @@ from immref_trainers.config import Objective, Run
 from immref_trainers.data import prompts
 from immref_trainers.data.training import Images
 from immref_trainers.networks.settings import TextUNet
+from immref_trainers.stable_diffusion import lora
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -73,10 +74,13 @@ class Parts:
         tokens = self.tokenizer(list(texts), verbose=False)["input_ids"]
         return [text for text, own in zip(texts, tokens, strict=True) if len(own) > self.tokenizer.model_max_length]
 
-    def unet(self, weights: str, seed: int) -> Any:
-        """The UNet with its weights, or of its sizes with weights drawn from `seed`."""
+    def unet(self, weights: str, seed: int, lora_rank: int = 0) -> Any:
+        """The UNet with its weights, perhaps with low-rank updates to train, or of its sizes with weights drawn from `seed`."""
         if weights == "pretrained":
-            return UNet2DConditionModel.from_pretrained(self.folder / "unet", **LOCAL).train()
+            unet = UNet2DConditionModel.from_pretrained(self.folder / "unet", **LOCAL).train()
+            if lora_rank:
+                lora.adapt(unet, lora_rank, seed)
+            return unet
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(self.folder / "unet"))
@@ -162,7 +166,14 @@ def folder_of(run: Run, images: Images) -> Path:
 
 
 def save(parts: Parts, unet: Any, scheduler: Any, scale: float, folder: Path) -> None:
-    """Write a directory that StableDiffusionPipeline opens: latents divided by the image scaling are decoded as before."""
+    """Write a directory that StableDiffusionPipeline opens: latents divided by the image scaling are decoded as before.
+
+    Low-rank updates are in the UNet's weights; alone as well, where the scaling factor of the pipeline they were trained on suits them.
+    """
+    if lora.adapted(unet):
+        if scale == 1:
+            lora.save(unet, folder)
+        unet = lora.fused(unet)
     for name in ("tokenizer", "text_encoder", "vae"):
         shutil.copytree(parts.folder / name, folder / name)
     settings = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8")) | {"scaling_factor": scale * parts.scaling_factor}
