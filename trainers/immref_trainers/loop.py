@@ -53,7 +53,8 @@ class Trainer:
     def __init__(self, run: Run, images: Images, accelerator: Accelerator) -> None:
         self.run, self.accelerator = run, accelerator
         pooling.check(run, accelerator.num_processes)
-        self.space = spaces.of_run(run, images, accelerator.device)
+        with accelerator.local_main_process_first():  # which makes what others find made
+            self.space = spaces.of_run(run, images, accelerator.device)
         self.objective = objectives.build(run.objective, torch.empty(0, device=accelerator.device), run.max_train_steps, run.pairing.scale)
         network = self.space.network()
         self.frozen = {name for name, weight in network.named_parameters() if not weight.requires_grad}

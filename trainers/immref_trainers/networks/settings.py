@@ -54,6 +54,8 @@ class TextUNet:
     """Share of images whose prompt is left out in training: without some, samples should not be guided."""
     gradient_checkpointing: bool = False
     """Computes activations twice to save memory."""
+    latent_cache: str | None = None
+    """A directory for the VAE's latents, made by the first run and checked by every other; small data are kept in memory instead."""
     lora_rank: int = 0
     """Trains low-rank updates of the pretrained attention alone (LoRA), of this rank; 0 trains every weight."""
 

@@ -17,7 +17,7 @@ from immref_trainers.data.training import Images, Source
 from immref_trainers.errors import TrainingError
 from immref_trainers.export import Facts
 from immref_trainers.networks.settings import TextUNet
-from immref_trainers.stable_diffusion import pipeline
+from immref_trainers.stable_diffusion import pipeline, posteriors
 
 Array = np.ndarray[Any, Any]
 
@@ -35,8 +35,8 @@ class Latents:
     parts: pipeline.Parts
     seed: int
     own: Captions | None
-    held: tuple[Array, Array] | None = None
-    """Means and deviations (N, C, H/f, W/f) of all posteriors, where every epoch sees the same images and they fit into memory."""
+    held: posteriors.Posteriors | None = None
+    """Where every epoch sees the same images, and their posteriors are kept."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -59,12 +59,7 @@ class Latents:
 
     def images(self, index_B: Array, epoch_B: Array | None = None) -> Array:
         """Latents (B, C, H/f, W/f): drawn from the VAE's posterior by seed, epoch and index; its means without epochs."""
-        places = range(0, len(index_B), ENCODED)
-        if self.held is None:
-            parts = [encoded(self, index_B[i : i + ENCODED], None if epoch_B is None else epoch_B[i : i + ENCODED]) for i in places]
-            mean, std = (np.concatenate(part) for part in zip(*parts, strict=True))
-        else:
-            mean, std = (part[index_B] for part in self.held)
+        mean, std = self.encoded(index_B, epoch_B) if self.held is None else self.held(index_B)
         found: Array = self.parts.scaling_factor * (mean if epoch_B is None else mean + std * self._noise(index_B, epoch_B))
         if not np.isfinite(found).all():
             number = index_B[~np.isfinite(found).reshape(len(found), -1).all(axis=1)][0]
@@ -79,6 +74,18 @@ class Latents:
         """Those of the images."""
         return self.source.captions(index_B)
 
+    @torch.inference_mode()
+    def encoded(self, index_B: Array, epoch_B: Array | None = None) -> tuple[Array, Array]:
+        """Means and deviations (B, C, H/f, W/f) of the posteriors of images, as the VAE gives them now."""
+        parts = []
+        for start in range(0, len(index_B), ENCODED):
+            rows = slice(start, start + ENCODED)
+            x = torch.from_numpy(self.source.images(index_B[rows], None if epoch_B is None else epoch_B[rows]))
+            posterior = self.parts.vae.encode(x.to(self.parts.device)).latent_dist
+            parts.append([part.cpu().numpy() for part in (posterior.mean, posterior.std)])
+        mean, std = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return mean, std
+
     def _noise(self, index_B: Array, epoch_B: Array) -> Array:
         pairs = zip(epoch_B.tolist(), index_B.tolist(), strict=True)
         return np.stack(
@@ -86,22 +93,14 @@ class Latents:
         )
 
 
-@torch.inference_mode()
-def encoded(latents: Latents, index_B: Array, epoch_B: Array | None) -> tuple[Array, Array]:
-    """Means and deviations of the posteriors of a few images."""
-    x = torch.from_numpy(latents.source.images(index_B, epoch_B)).to(latents.parts.device)
-    posterior = latents.parts.vae.encode(x).latent_dist
-    return posterior.mean.cpu().numpy(), posterior.std.cpu().numpy()
-
-
-def holding(latents: Latents) -> Latents:
-    """The same, every image encoded now, where each is always the same and all fit into memory."""
+def holding(latents: Latents, cache: Path | None) -> Latents:
+    """The same, every image encoded now where each is always the same: on disk where a folder is given, in memory where they fit."""
     count = len(latents)
-    if latents.augmented or count * math.prod(latents.shape) > IN_MEMORY:
+    if latents.augmented:
         return latents
-    parts = [encoded(latents, part, None) for part in np.array_split(np.arange(count), range(ENCODED, count, ENCODED))]
-    mean, std = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return replace(latents, held=(mean, std))
+    if cache is not None:
+        return replace(latents, held=posteriors.on_disk(latents.encoded, count, cache))
+    return latents if count * math.prod(latents.shape) > IN_MEMORY else replace(latents, held=posteriors.in_memory(latents.encoded, count))
 
 
 class Words:
@@ -142,8 +141,9 @@ class LatentSpace(Words):
         parts, told = pipeline.open_parts(run, images, device), prompts.of_images(run.network, images)
         super().__init__(parts, told.texts)
         self.run = run
-        self.train = holding(Latents(images.train, parts, run.seed, told.train))
-        self.held_out = holding(Latents(images.held_out, parts, run.seed, told.held_out))
+        cache = None if run.network.latent_cache is None else Path(run.network.latent_cache)
+        self.train = holding(Latents(images.train, parts, run.seed, told.train), cache and cache / "train")
+        self.held_out = holding(Latents(images.held_out, parts, run.seed, told.held_out), cache and cache / "held_out")
 
     @property
     def prompts(self) -> list[str]:

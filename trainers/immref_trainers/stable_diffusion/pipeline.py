@@ -94,6 +94,10 @@ def open_parts(run: Run, images: Images, device: torch.device) -> Parts:
     ValueError
         Where the directory is none of a pipeline's, its weights are pickles, or the images are not what its VAE takes.
     """
+    assert isinstance(run.network, TextUNet)
+    if run.network.latent_cache is not None and images.train.augmented:
+        wanted = "network.latent_cache needs images that every epoch sees alike"
+        raise ValueError(f"{wanted}, and data.random_flip or data.random_crop changes them")
     folder = folder_of(run, images)
     parts = load(folder, device)
     check_objective(run, folder)
