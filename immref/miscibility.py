@@ -161,6 +161,11 @@ class Skew:
         """Whether the accuracy lies more than four standard errors above chance."""
         return self.accuracy > self.chance + 4 * self.standard_error
 
+    @property
+    def large(self) -> bool:
+        """Whether it is present and labels are told half as often again as by chance."""
+        return self.present and self.accuracy > 1.5 * self.chance
+
 
 def class_skew(noise_BD: Array, label_B: Array) -> Skew:
     """How well a linear classifier tells the label from the noise alone: at chance for noise that does not depend on the label.

@@ -95,7 +95,7 @@ def test_images_without_captions_are_refused_where_captions_are_told(tmp_path):
 
 
 def test_captions_are_no_labels_to_pair_within():
-    with pytest.raises(ValueError, match=r"pairing.within must be None where each image has a caption of its own, got label"):
+    with pytest.raises(ValueError, match=r"pairing.within must be batch where each image has a caption of its own, got label"):
         replace(recipes.find("coco-sd").run(), pairing=LinearAssignment(within="label"))
 
 
@@ -113,6 +113,20 @@ def test_captions_too_many_to_hold_are_encoded_when_they_are_told(pipeline, tmp_
     assert torch.allclose(one, other, atol=1e-6)
     network = told.network()
     network(torch.zeros(3, 4, 2, 2), 5, encoder_hidden_states=other).sample.sum().backward()
+
+
+def test_captions_that_are_alike_are_one_kind(pipeline, tmp_path, monkeypatch):
+    """By which it is measured whether noise tells them apart; labels are kinds already."""
+    from immref_trainers.stable_diffusion import latents
+
+    monkeypatch.setattr(latents, "GROUPS", 2)
+    images = captioned(tmp_path / "data", [["a red bus in the street", "two fish"][row % 2] + " ." * (row // 8) for row in range(16)])
+    space = spaces.of_run(replace(recipes.find("coco-sd").run(), network=TextUNet(pipeline=str(pipeline), prompt=None)), images, CPU)
+    own = space.train.labels(np.arange(14), np.zeros(14, dtype=np.int64))
+    fish = np.asarray(["fish" in space.texts[number] for number in own])
+    kinds = space.kinds(own)
+    assert set(kinds[fish]) | set(kinds[~fish]) == {0, 1}
+    assert len(set(kinds[fish])) == len(set(kinds[~fish])) == 1
 
 
 def test_held_out_captions_are_asked_for_in_turn(pipeline, tmp_path):

@@ -3,11 +3,14 @@
 import dataclasses
 import math
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from immref import KNN, ImageScaling, LinearAssignment, Vanilla
-from immref_trainers import tables
+from immref.miscibility import Skew
+from immref_trainers import evaluation, tables
 from immref_trainers.config import Consistency, Evaluation, Objective, Run, Sampler, run_name
 from immref_trainers.results import (
     Comparison,
@@ -116,6 +119,30 @@ def test_findings_say_worse_where_it_is_worse(pairing, fd, verdict):
     assert sentence.startswith(str(pairing))
     assert f"{fd:.2f}" in sentence
     assert [word for word in ("better", "worse", "no different") if word in sentence] == [verdict]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "said"), [((0.26, 0.28), True), ((0.26, 0.12), False), ((0.14, 0.14), False)], ids=["large", "in one seed", "small"]
+)
+def test_noise_that_tells_what_was_asked_for_gets_a_sentence(accuracies, said):
+    """Where it is large in every seed."""
+    found = comparison((KNN(k=4), (1.0, 1.0)))
+    found.outcomes[2:] = [
+        replace(outcome, skew=Skew(accuracy, 0.1, 0.007)) for outcome, accuracy in zip(found.outcomes[2:], accuracies, strict=True)
+    ]
+    sentences = [sentence for sentence in tables.findings(found) if "a linear classifier" in sentence]
+    assert len(sentences) == said
+    if said:
+        assert sentences[0].startswith("KNN k=4: the noise of training tells what was asked for, a linear classifier in 27% of")
+
+
+def test_skew_is_told_of_labels_that_have_noise_enough():
+    generator, labels = np.random.default_rng(0), np.arange(1000) % 4
+    noise = generator.standard_normal((1000, 20))
+    assert not evaluation.skew_of(noise, labels).large
+    assert evaluation.skew_of(noise + np.eye(4, 20)[labels], labels).large
+    rare = np.where(np.arange(1000) < 3, 9, 0)
+    assert evaluation.skew_of(noise, rare) is None
 
 
 def test_findings_hold_each_prior_against_vanilla_from_the_same_prior():

@@ -24,6 +24,7 @@ from immref_trainers.loop import Trainer
 from immref_trainers.networks.settings import TextUNet
 from immref_trainers.samplers import priors
 from immref_trainers.stable_diffusion import offline, pipeline
+from immref_trainers.stable_diffusion.latents import Latents
 
 CPU = torch.device("cpu")
 PROMPT = "a photo of the digit {}"
@@ -133,6 +134,34 @@ def test_prompts_are_left_out_at_the_rate_asked_for_and_pairing_still_sees_the_l
     monkeypatch.setattr(immref, "pair", lambda *given, group, rng: seen.append(group) or plain(*given, group=group, rng=rng))
     next(trainer.steps())
     assert seen[0].max() <= 9
+
+
+@pytest.mark.parametrize(
+    ("pairing", "scope"),
+    [
+        (KNN(k=64), "batch"),
+        (LinearAssignment(), "batch"),
+        (LinearAssignment(), "window"),
+        (LinearAssignment(within="label"), "window"),
+        (ImageScaling(2.0), "batch"),
+    ],
+    ids=str,
+)
+def test_every_latent_is_told_its_own_prompt(digits, run, accelerator, monkeypatch, pairing, scope):
+    """Whatever the pairing moves: each latent that reaches the loss is one image's, the posterior's mean, and so is its label."""
+    monkeypatch.setattr(Latents, "_noise", lambda self, *_: np.float32(0))
+    run = replace(run, pairing=pairing, assignment_scope=scope, gradient_accumulation_steps=3)
+    trainer, seen = Trainer(replace(run, network=replace(run.network, caption_dropout=0.0)), digits, accelerator), []
+    plain = trainer.objective.loss
+    object.__setattr__(trainer.objective, "loss", lambda *given, **named: seen.append(given[1:4]) or plain(*given, **named))
+    list(trainer.steps())
+    latents, labels = trainer.space.train.images(np.arange(len(digits.train))).reshape(len(digits.train), -1), digits.train.y
+    for paired, _, labels_B in seen:
+        x = paired.x.reshape(len(paired.x), -1).numpy() / pairing.scale
+        own = np.square(x[:, None] - latents).sum(axis=2).argmin(axis=1)
+        assert np.array_equal(labels_B, labels[own])
+        assert not np.array_equal(labels_B.roll(1), labels[own])
+    assert len(seen) == 9
 
 
 def test_guidance_goes_beyond_what_is_predicted_unasked():

@@ -216,7 +216,7 @@ class Run:
         if isinstance(self.network, TextUNet):
             require(self.objective.method == "ddpm", "objective.method", "be ddpm for a network told in words", self.objective.method)
             captions = self.network.prompt is None and self.pairing.within == "label"
-            require(not captions, "pairing.within", "be None where each image has a caption of its own", self.pairing.within)
+            require(not captions, "pairing.within", "be batch where each image has a caption of its own", self.pairing.within)
         else:
             _require_defaults(self.sampler, ("guidance_scale",), "sampler", "a network told in words")
             _require_defaults(self.evaluation, ("clip",), "evaluation", "a network told in words")

@@ -10,7 +10,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from immref import Pairing
-from immref.miscibility import class_skew
+from immref.miscibility import Skew, class_skew
 from immref_trainers import exact_field, samplers, streams
 from immref_trainers.config import Consistency
 from immref_trainers.data.training import CHUNK, Images, Source
@@ -38,7 +38,7 @@ class Ended:
     fitted : the moment prior
     priors : scores by prior, all but the one from N(0, I), which the curve ends with
     nearest : whether samples are copies of training images
-    skew : how far above chance a linear classifier tells the label from the noise of training; None without labels
+    skew : how well a linear classifier tells the label, or the kind of caption, from the noise of training; None without labels
     one_step : a consistency model beside the exact field; None where there is none
     pictures : the first samples from N(0, I), by the sampler's steps
     """
@@ -46,7 +46,7 @@ class Ended:
     fitted: dict[str, FloatArray]
     priors: dict[str, Scores]
     nearest: Nearness
-    skew: float | None
+    skew: Skew | None
     one_step: OneStep | None
     pictures: dict[int, FloatArray]
 
@@ -78,7 +78,7 @@ def at_the_end(trainer: Trainer, images: Images, judge: Judge) -> Ended:
         fitted,
         scores,
         judge.nearest(sample(trainer, first(starts[0], LOOKED_AT), most)),
-        None if labels is None or not judge.by_class else skew_of(produced, labels),
+        None if labels is None else skew_of(produced, trainer.space.kinds(labels)),
         beside_exact_field(trainer, images, first(starts[0], FIELD_POINTS)),
         {steps: sample(trainer, first(starts[0], GRID), steps) for steps in run.evaluation.sampler_steps},
     )
@@ -111,14 +111,13 @@ def paired(trainer: Trainer, source: Source, count: int, draw: int) -> Start:
     return noise, labels if run.network.class_conditional else None
 
 
-def skew_of(noise: FloatArray, labels: FloatArray) -> float | None:
-    """How far above chance labels are told by their noise, over labels that have enough of it; None where fewer than two have."""
+def skew_of(noise: FloatArray, labels: FloatArray) -> Skew | None:
+    """How well labels are told by their noise, over labels that have enough of it; None where fewer than two have."""
     known, number, count = np.unique(labels, return_inverse=True, return_counts=True)
     rows = (count >= LEAST)[number]
     if len(known[count >= LEAST]) < 2:
         return None
-    told = class_skew(noise[rows], labels[rows])
-    return told.accuracy - told.chance
+    return class_skew(noise[rows], labels[rows])
 
 
 def judge_samples(trainer: Trainer, judge: Judge, starts: list[Start]) -> Scores:

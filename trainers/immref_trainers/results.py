@@ -5,6 +5,7 @@ import statistics
 from dataclasses import dataclass, replace
 
 from immref import Pairing
+from immref.miscibility import Skew
 from immref_trainers.config import Run
 
 
@@ -114,7 +115,7 @@ class Outcome:
 
     Attributes
     ----------
-    skew : by how much a linear classifier told the label from the noise of training better than chance; None without labels
+    skew : how well a linear classifier told the label from the noise of training; None without labels
     one_step : of a consistency model whose exact field is known, beside that field
     seconds : that the training steps took, evaluations aside
     """
@@ -124,7 +125,7 @@ class Outcome:
     priors: dict[str, Scores]
     dose: Dose
     nearest: Nearness
-    skew: float | None
+    skew: Skew | None
     one_step: OneStep | None
     seconds: float
 

@@ -46,6 +46,9 @@ class Space(Protocol):
     def asked(self, count: int) -> Array:
         """Labels (M,) to ask for when samples are judged."""
 
+    def kinds(self, labels_B: Array) -> Array:
+        """Labels (B,), or which captions are alike where each image has its own."""
+
     def network(self) -> torch.nn.Module:
         """The network before its first step, on the host."""
 
@@ -72,6 +75,10 @@ class Pixels:
     def asked(self, count: int) -> Array:
         """Every label in turn."""
         return np.arange(count) % self.classes
+
+    def kinds(self, labels_B: Array) -> Array:
+        """The labels."""
+        return labels_B
 
     def network(self) -> torch.nn.Module:
         """diffusers' UNet2DModel, its weights drawn by the run's seed."""

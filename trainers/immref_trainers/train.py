@@ -5,6 +5,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.console import Console
 
+from immref_trainers import tables
 from immref_trainers.config import Options, Run
 from immref_trainers.data.training import Images
 from immref_trainers.experiment import Context, run_one
@@ -34,6 +35,11 @@ def train(
     for prior, scores in outcome.priors.items():
         written = ", ".join(f"{score.fd:.3f} at {counted(count)}" for count, score in scores.items())
         console.print(f"{prior:12} Fréchet distance {written}", highlight=False)
+    if outcome.skew is not None:
+        told, chance = f"{outcome.skew.accuracy:.1%}", f"{outcome.skew.chance:.1%}"
+        console.print(f"skew     the label is told from the noise of training in {told} of cases, chance {chance}", highlight=False)
+    if (sentence := tables.skewed("", tables.skews_of([outcome]))) is not None:
+        console.print(sentence, highlight=False)
     dose = outcome.dose
     console.print(
         f"distance {dose.distance_drop:+.2%}, E n² {dose.mean_square:.3f}, pairing {dose.pairing_ms:.2f} ms ({dose.share:.1%} of the "

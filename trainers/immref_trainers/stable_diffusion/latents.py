@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.cluster import KMeans
 from torch import Tensor
 
 from immref_trainers import export, streams
@@ -22,6 +23,7 @@ from immref_trainers.stable_diffusion import pipeline, posteriors
 Array = np.ndarray[Any, Any]
 
 HELD = 2_048  # prompts whose hidden states stay in memory; more are encoded when they are told
+GROUPS = 10  # of captions, when it is measured whether noise tells them apart
 EXAMPLES = 64  # captions that a finished run's folder keeps
 IN_MEMORY = 2**24  # numbers of the latents of a source that are encoded once
 ENCODED, DECODED = 32, 32  # images that the VAE sees at once
@@ -163,6 +165,15 @@ class LatentSpace(Words):
         """Every prompt in turn; the captions of the held-out images where each has its own."""
         own, turn = self.held_out.own, np.arange(count)
         return turn % self.unasked if own is None else own.drawn(self.run.seed, turn % len(self.held_out), None)
+
+    def kinds(self, labels_B: Array) -> Array:
+        """Labels (B,); where each image has a caption of its own, its group by k-means of their mean hidden states."""
+        if self.train.own is None:
+            return labels_B
+        pieces = np.array_split(labels_B, range(pipeline.ENCODED, len(labels_B), pipeline.ENCODED))
+        told = np.concatenate([self.parts.encode([self.texts[label] for label in piece]).mean(dim=1).cpu().numpy() for piece in pieces])
+        groups: Array = KMeans(min(GROUPS, len(np.unique(told, axis=0))), random_state=0).fit_predict(told)
+        return groups
 
     def network(self) -> torch.nn.Module:
         """The pipeline's UNet2DConditionModel: its own weights, perhaps with low-rank updates, or weights drawn by the run's seed."""
