@@ -21,7 +21,7 @@ from immref_trainers import config, recipes, strict_json
 from immref_trainers.config import Options, Run
 from immref_trainers.data.settings import require
 from immref_trainers.errors import TrainingError, UsageError
-from immref_trainers.networks.settings import UNet
+from immref_trainers.networks.settings import PolicyUNet, UNet
 
 USAGE = """\
 usage: immref COMMAND [RECIPE] [settings]
@@ -119,6 +119,9 @@ def run_compare(argv: list[str]) -> int:
     images, place, folder = _prepare(settings.options, run, f"{name}-compare")
     from immref_trainers.compare import How, compare
 
+    if isinstance(run.network, PolicyUNet):
+        from immref_trainers.pusht.command import compare  # type: ignore[assignment]
+
     command = shlex.join(["immref", "compare", *argv])
     done = compare(runs, images, folder, *place, How(settings.options, command))
     return 0 if done else _stopped(command, folder, settings.options)
@@ -134,6 +137,9 @@ def run_train(argv: list[str]) -> int:
         return 0
     images, place, folder = _prepare(settings.options, run, f"{name}-{config.run_name(run)}")
     from immref_trainers.train import train
+
+    if isinstance(run.network, PolicyUNet):
+        from immref_trainers.pusht.command import train  # type: ignore[assignment]
 
     done = train(run, images, folder, *place, settings.options)
     return 0 if done else _stopped(shlex.join(["immref", "train", *argv]), folder, settings.options)
@@ -235,7 +241,7 @@ def _bench_step(argv: list[str]) -> int:
     if run.objective.method == "consistency":
         raise UsageError("objective.method must be flow or ddpm to be timed beside a bare loop, got consistency")
     if not isinstance(run.network, UNet):
-        raise UsageError("network.architecture must be UNet2DModel to be timed beside a bare loop, got UNet2DConditionModel")
+        raise UsageError(f"network.architecture must be UNet2DModel to be timed beside a bare loop, got {run.network.architecture}")
     if run.mixed_precision == "fp16":
         raise UsageError("mixed_precision must be no or bf16 to be timed beside a bare loop, which scales no gradients, got fp16")
     images, (accelerator, _, console), folder = _prepare(Options(output_dir=settings.output_dir), run, f"{name}-bench")

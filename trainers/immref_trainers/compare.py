@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from accelerate import Accelerator
 from rich.console import Console
@@ -12,11 +14,13 @@ from rich.console import Console
 from immref_trainers import environment, exact_field, figures, report, tables, terminal
 from immref_trainers.config import Options, Run, run_name
 from immref_trainers.data.training import Images
-from immref_trainers.experiment import Context, Finished, run_one
+from immref_trainers.experiment import Context, Finished, Watch, run_one
 from immref_trainers.metrics.judge import Judge
 from immref_trainers.progress import TrainingProgress, duration
 from immref_trainers.results import Comparison, Environment, ExactRow, by_pairing, speedups
 from immref_trainers.signals import Stop
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,19 +42,14 @@ def compare(
     console.print(f"{judge.name}; {judge.quality}", highlight=False)
     exact = show_exact(images, judge, runs[0], console)
 
-    total = sum(run.max_train_steps for run in runs)
-    console.print(f"\n[bold]Trained networks[/]: {len(runs)} runs, {total:,} steps in all.")
-    done: list[Finished] = []
     began = time.monotonic()
-    with Stop() as stop, TrainingProgress(console, total) as progress:
-        context = Context(images, judge, accelerator, where, how.options, stop, progress.say)
-        for number, run in enumerate(runs):
-            progress.start_run(f"{run.pairing}, seed {run.seed}", number * run.max_train_steps)
-            ended = run_one(run, folder / run_name(run), context, progress.watch)
-            if ended is None:
-                return None
-            done.append(ended)
 
+    def carry_out(run: Run, context: Context, watch: Watch) -> Finished | None:
+        return run_one(run, folder / run_name(run), context, judge, watch)
+
+    done = carried_out(runs, carry_out, Shared(images, accelerator, where, console, how.options))
+    if done is None:
+        return None
     comparison = Comparison(
         recipe=runs[0].recipe,
         command=how.command,
@@ -71,6 +70,32 @@ def compare(
         show(comparison, console)
     console.print(f"\ntrained in {duration(time.monotonic() - began)}; report: {folder / 'report.html'}", highlight=False)
     return comparison
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all runs of a comparison are given."""
+
+    images: Images
+    accelerator: Accelerator
+    environment: Environment
+    console: Console
+    options: Options
+
+
+def carried_out(runs: list[Run], one: Callable[[Run, Context, Watch], T | None], shared: Shared) -> list[T] | None:
+    """Every run in turn by `one`, with a bar over all; None where a signal stopped one."""
+    total, done = sum(run.max_train_steps for run in runs), []
+    shared.console.print(f"\n[bold]Trained networks[/]: {len(runs)} runs, {total:,} steps in all.")
+    with Stop() as stop, TrainingProgress(shared.console, total) as progress:
+        context = Context(shared.images, shared.accelerator, shared.environment, shared.options, stop, progress.say)
+        for number, run in enumerate(runs):
+            progress.start_run(f"{run.pairing}, seed {run.seed}", number * run.max_train_steps)
+            ended = one(run, context, progress.watch)
+            if ended is None:
+                return None
+            done.append(ended)
+    return done
 
 
 def show_exact(images: Images, judge: Judge, run: Run, console: Console) -> list[ExactRow]:

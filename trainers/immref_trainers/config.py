@@ -11,11 +11,11 @@ import numpy as np
 from immref import Pairing, schedules
 from immref._checks import check_choice, nearest_name
 from immref_trainers import strict_json
-from immref_trainers.data.settings import CaptionedDigits, Digits, Directory, Photos, require
-from immref_trainers.networks.settings import TextUNet, UNet
+from immref_trainers.data.settings import CaptionedDigits, Digits, Directory, Photos, PushT, require
+from immref_trainers.networks.settings import PolicyUNet, TextUNet, UNet
 
 PREDICTIONS = {"flow": ("velocity",), "ddpm": ("epsilon", "v_prediction", "sample")}
-SAMPLERS = {"flow": ("euler",), "ddpm": ("ddim",), "consistency": ("multistep",)}
+SAMPLERS = {"flow": ("euler",), "ddpm": ("ddim", "ddpm"), "consistency": ("multistep",)}
 LADDER = 40  # noise levels among which multistep chooses
 
 
@@ -106,14 +106,14 @@ class Consistency:
 
 @dataclass(frozen=True)
 class Sampler:
-    """How samples are drawn; none but multistep adds noise on the way (eta is 0)."""
+    """How samples are drawn; multistep and ddpm add noise on the way, the others none (eta is 0)."""
 
-    method: Literal["euler", "ddim", "multistep"] = "euler"
-    """euler follows the velocity of flow; ddim goes with ddpm, multistep with consistency."""
+    method: Literal["euler", "ddim", "ddpm", "multistep"] = "euler"
+    """euler follows the velocity of flow; ddim and the ancestral ddpm go with ddpm, multistep with consistency."""
     timestep_spacing: Literal["leading", "trailing", "linspace"] = "leading"
-    """Which of the training steps ddim visits, under diffusers' names; the paper's linear selection is leading."""
+    """Which of the training steps ddim and ddpm visit, under diffusers' names; the paper's linear selection is leading."""
     clip_sample: bool = False
-    """Whether ddim and multistep hold each predicted image within the data's largest absolute value, times the image scaling."""
+    """Whether ddim, ddpm and multistep hold each predicted image within the data's largest absolute value, times the image scaling."""
     guidance_scale: float = 1.0
     """How far ddim goes beyond what is predicted without a prompt, towards what is with it; 1 asks for the prompt alone."""
     levels: tuple[int, ...] = (0, 24)
@@ -122,9 +122,10 @@ class Sampler:
     def __post_init__(self) -> None:
         check_choice(self.timestep_spacing, "sampler.timestep_spacing", schedules.SPACINGS)
         if self.method == "euler":
-            _require_defaults(self, ("clip_sample",), "sampler", "sampler.method 'ddim' or 'multistep'")
+            _require_defaults(self, ("clip_sample",), "sampler", "sampler.method 'ddim', 'ddpm' or 'multistep'")
+        if self.method not in ("ddim", "ddpm"):
+            _require_defaults(self, ("timestep_spacing",), "sampler", "sampler.method 'ddim' or 'ddpm'")
         if self.method != "ddim":
-            _require_defaults(self, ("timestep_spacing",), "sampler", "sampler.method 'ddim'")
             _require_defaults(self, ("guidance_scale",), "sampler", "sampler.method 'ddim'")
         require(1 <= self.guidance_scale < math.inf, "sampler.guidance_scale", "be finite and ≥ 1", self.guidance_scale)
         if self.method != "multistep":
@@ -144,16 +145,26 @@ class Optimizer:
     lr_warmup_steps: int = 0
     weight_decay: float = 0.0
     """Of AdamW; 0 is Adam."""
+    betas: tuple[float, float] = (0.9, 0.999)
     max_grad_norm: float = 1.0
     ema_decay: float = 0.995
     """Grows from 0.1 as (1 + step) / (10 + step) until it reaches this value; 0 keeps the weights themselves."""
+    ema_power: float | None = None
+    """Where given, it grows from 0 as 1 - (1 + step)^-power instead; Diffusion Policy's is 0.75."""
 
     def __post_init__(self) -> None:
         require(0 < self.learning_rate < math.inf, "optimizer.learning_rate", "be finite and > 0", self.learning_rate)
         require(self.lr_warmup_steps >= 0, "optimizer.lr_warmup_steps", "be ≥ 0", self.lr_warmup_steps)
         require(0 <= self.weight_decay < math.inf, "optimizer.weight_decay", "be finite and ≥ 0", self.weight_decay)
         require(self.max_grad_norm > 0, "optimizer.max_grad_norm", "be > 0", self.max_grad_norm)
+        require(all(0 <= beta < 1 for beta in self.betas), "optimizer.betas", "be in [0, 1)", self.betas)
         require(0 <= self.ema_decay < 1, "optimizer.ema_decay", "be in [0, 1)", self.ema_decay)
+        require(self.ema_power is None or self.ema_power > 0, "optimizer.ema_power", "be > 0", self.ema_power)
+
+    def decay_at(self, step: int) -> float:
+        """Of the moving average at a step, from 0."""
+        grown = (1 + step) / (10 + step) if self.ema_power is None else 1 - (1 + step) ** -self.ema_power
+        return min(self.ema_decay, grown)
 
 
 @dataclass(frozen=True)
@@ -187,8 +198,8 @@ class Run:
     """One training run."""
 
     recipe: str
-    data: Digits | Photos | CaptionedDigits | Directory = field(default_factory=Digits)
-    network: UNet | TextUNet = field(default_factory=UNet)
+    data: Digits | Photos | CaptionedDigits | Directory | PushT = field(default_factory=Digits)
+    network: UNet | TextUNet | PolicyUNet = field(default_factory=UNet)
     objective: Objective | Consistency = field(default_factory=Objective)
     pairing: Pairing = field(default_factory=Pairing)
     optimizer: Optimizer = field(default_factory=Optimizer)
@@ -201,18 +212,33 @@ class Run:
     """Micro-batches in a window, after which the optimizer steps."""
     assignment_scope: Literal["batch", "window", "global"] = "window"
     """Among which images linear assignment looks: those of a micro-batch, of a process's window, or of the windows of all processes."""
+    pairing_start: int = 0
+    """Steps of vanilla training before pairing begins."""
+    pairing_standardised: bool = False
+    """Pair by images of which each number is shifted and stretched to mean 0 and deviation 1 over the window."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     max_train_steps: int = 1200
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**63, "seed", "be in [0, 2**63)", self.seed)
         require(self.pairing.method != "knn" or self.pairing.k > 1, "pairing.k", "be ≥ 2 for knn (1 is vanilla)", self.pairing.k)
+        require(self.pairing_start >= 0, "pairing_start", "be ≥ 0", self.pairing_start)
         for name in ("train_batch_size", "gradient_accumulation_steps", "max_train_steps"):
             require(getattr(self, name) >= 1, name, "be ≥ 1", getattr(self, name))
         known = SAMPLERS[self.objective.method]
         wanted = f"be {' or '.join(known)} where objective.method is {self.objective.method}"
         require(self.sampler.method in known, "sampler.method", wanted, self.sampler.method)
         self._check_consistency()
+        policy = isinstance(self.network, PolicyUNet)
+        require(
+            policy == isinstance(self.data, PushT),
+            "network.architecture",
+            "be ConditionalUNet1D for pusht alone",
+            self.network.architecture,
+        )
+        if policy:
+            require(self.objective.method == "ddpm", "objective.method", "be ddpm for a policy", self.objective.method)
+            require(self.pairing.within == "batch", "pairing.within", "be batch for a policy, which has no labels", self.pairing.within)
         if isinstance(self.network, TextUNet):
             require(self.objective.method == "ddpm", "objective.method", "be ddpm for a network told in words", self.objective.method)
             captions = self.network.prompt is None and self.pairing.within == "label"
@@ -238,7 +264,7 @@ class Run:
         least = 2 if self.sampler.timestep_spacing == "linspace" else 1
         if isinstance(self.objective, Consistency):
             return least, len(self.sampler.levels)
-        return least, self.objective.num_train_timesteps if self.sampler.method == "ddim" else math.inf
+        return least, math.inf if self.sampler.method == "euler" else self.objective.num_train_timesteps
 
     @property
     def steps_offset(self) -> int:

@@ -19,13 +19,13 @@ from immref_trainers.errors import TrainingError, UsageError
 from immref_trainers.evaluation import Ended, FloatArray
 from immref_trainers.loop import Step, Trainer
 from immref_trainers.metrics.judge import Judge
-from immref_trainers.results import Dose, Environment, Outcome, Point
+from immref_trainers.results import Dose, Environment, Evaluated, Outcome, Point
 from immref_trainers.signals import Stop
 from immref_trainers.steplog import StepLog
 from immref_trainers.trackers import Tracker
 from immref_trainers.train_state import differences
 
-Watch = Callable[[Step, Point | None], None]
+Watch = Callable[[Step, Evaluated | None], None]
 
 WARM_UP = 5  # first steps left out of the timings
 
@@ -35,7 +35,6 @@ class Context:
     """What the runs of a command share; `say` prints a line."""
 
     images: Images
-    judge: Judge
     accelerator: Accelerator
     environment: Environment
     options: Options
@@ -51,21 +50,33 @@ class Finished:
     pictures: dict[int, FloatArray]
 
 
-def run_one(run: Run, folder: Path, context: Context, watch: Watch) -> Finished | None:
-    """Train `run` in `folder`, from its newest checkpoint where the options say so; None where a signal stopped it, saved."""
+def run_one(run: Run, folder: Path, context: Context, judge: Judge, watch: Watch) -> Finished | None:
+    """`trained`, its samples judged on the way and at the end, and everything written; None where a signal stopped it."""
+    if not entered(run, folder, context):
+        done = trained(run, folder, context, lambda trainer, step: Point(step, evaluation.curve_scores(trainer, judge)), watch)
+        if done is None:
+            return None
+        trainer, log = done
+        ended = evaluation.at_the_end(trainer, context.images, judge)
+        if log is not None:
+            write(trainer, ended, log, folder, context, judge.name)
+        context.accelerator.wait_for_everyone()
+    return finished(folder)
+
+
+def trained(
+    run: Run, folder: Path, context: Context, evaluate: Callable[[Trainer, int], Evaluated], watch: Watch
+) -> tuple[Trainer, StepLog | None] | None:
+    """Train `run` in its prepared folder, from its newest checkpoint where the options say so; None where a signal stopped it, saved.
+
+    `evaluate` says how well the averaged weights do after a step, in every process; the first process alone has the log.
+    """
     accelerator, options = context.accelerator, context.options
-    if accelerator.is_main_process:
-        prepare(run, folder, context)
-    accelerator.wait_for_everyone()
-    if (folder / "outcome.json").exists():
-        return finished(folder)
     trainer, done = begin(run, folder, context)
     log = StepLog(folder, done) if accelerator.is_main_process else None
     with Tracker(options.report_to, folder, run, accelerator, context.say) as tracker, log or nullcontext():
         for step in survivable(trainer.steps(done), folder):
-            point = None
-            if step.step in run.evaluation.at_steps:
-                point = Point(step.step, evaluation.curve_scores(trainer, context.judge))
+            point = evaluate(trainer, step.step) if step.step in run.evaluation.at_steps else None
             stopped = evaluation.any_process(accelerator, context.stop.asked)
             if log is not None:
                 log.append(step, point)
@@ -76,11 +87,7 @@ def run_one(run: Run, folder: Path, context: Context, watch: Watch) -> Finished 
                     checkpoint.save(folder, step.step, *trainer.state(), options.checkpoints_total_limit)
             if stopped:
                 return None
-    ended = evaluation.at_the_end(trainer, context.images, context.judge)
-    if log is not None:
-        write(trainer, ended, log, folder, context)
-    accelerator.wait_for_everyone()
-    return finished(folder)
+    return trainer, log
 
 
 def survivable(steps: Iterator[Step], folder: Path) -> Iterator[Step]:
@@ -91,6 +98,14 @@ def survivable(steps: Iterator[Step], folder: Path) -> Iterator[Step]:
         newest = max(checkpoint.checkpoints(folder), default=0)
         left = f"{folder / f'checkpoint-{newest}'} holds the run before that" if newest else "no checkpoint was saved before"
         raise TrainingError(f"{error}; {left}") from error
+
+
+def entered(run: Run, folder: Path, context: Context) -> bool:
+    """Prepare the folder of a run, in the first process; whether the run is there already, finished."""
+    if context.accelerator.is_main_process:
+        prepare(run, folder, context)
+    context.accelerator.wait_for_everyone()
+    return (folder / "outcome.json").exists()
 
 
 def prepare(run: Run, folder: Path, context: Context) -> None:
@@ -123,9 +138,10 @@ def begin(run: Run, folder: Path, context: Context) -> tuple[Trainer, int]:
     return trainer, found.step
 
 
-def write(trainer: Trainer, ended: Ended, log: StepLog, folder: Path, context: Context) -> None:
+def write(trainer: Trainer, ended: Ended, log: StepLog, folder: Path, context: Context, judged_by: str) -> None:
     """Everything that a finished run leaves; its outcome last, by which it counts as finished."""
-    run, images, curve = trainer.run, context.images, log.points
+    run, images = trainer.run, context.images
+    curve = [point for point in log.points if isinstance(point, Point)]
     outcome = Outcome(
         run,
         curve,
@@ -142,7 +158,7 @@ def write(trainer: Trainer, ended: Ended, log: StepLog, folder: Path, context: C
     arrays.save(ended.fitted, folder / "prior.safetensors")
     arrays.save({str(steps): samples for steps, samples in ended.pictures.items()}, folder / "samples.safetensors")
     reason = trainer.space.export(trainer.average, facts, folder)
-    card.write(outcome, context.judge.name, context.environment, facts, reason, folder)
+    card.write(outcome, judged_by, context.environment, facts, reason, folder)
     (folder / "outcome.json").write_text(strict_json.to_json(outcome), encoding="utf-8")
     if reason:
         context.say(reason)

@@ -37,6 +37,8 @@ class Model:
 
 def opened(folder: Path) -> tuple[Run, dict[str, Any]]:
     """The run in `folder`, and what data.json tells of its images."""
+    if (folder / "rollouts.npz").is_file():
+        raise UsageError(f"{folder} holds a policy, which makes no images: rollouts.gif there shows what it does")
     if lacking := [name for name in NEEDED if not (folder / name).is_file()]:
         inside = ", ".join(sorted(path.parent.name for path in folder.glob("*/outcome.json")))
         hint = f"; it holds the runs {inside}" if inside else ""

@@ -59,7 +59,7 @@ class Trainer:
         network = self.space.network()
         self.frozen = {name for name, weight in network.named_parameters() if not weight.requires_grad}
         weights = [weight for weight in network.parameters() if weight.requires_grad]
-        optimizer = torch.optim.AdamW(weights, run.optimizer.learning_rate, weight_decay=run.optimizer.weight_decay)
+        optimizer = torch.optim.AdamW(weights, run.optimizer.learning_rate, run.optimizer.betas, weight_decay=run.optimizer.weight_decay)
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
         self.bare = accelerator.unwrap_model(self.network)
         self.average = train_state.twin(network).eval()
@@ -159,8 +159,8 @@ class Trainer:
             raise TrainingError(f"the loss is {loss} and its gradient {grad_norm} at step {step + 1} with learning rate {rate:g}")
 
     def _follow(self, step: int) -> None:
-        """Move the average towards the weights, its decay warming up as (1 + step) / (10 + step), and the target network with its own."""
-        follow(self.average, self.bare, min(self.run.optimizer.ema_decay, (1 + step) / (10 + step)))
+        """Move the average towards the weights, its decay warming up, and the target network with its own."""
+        follow(self.average, self.bare, self.run.optimizer.decay_at(step))
         decay = self.objective.target_decay(step)
         if self.target is not None and decay is not None:
             follow(self.target, self.bare, decay)

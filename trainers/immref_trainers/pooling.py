@@ -15,7 +15,7 @@ from accelerate.utils import broadcast
 from torch import Tensor, distributed
 
 import immref
-from immref import Paired, Seed
+from immref import Paired, Pairing, Seed
 from immref.grouping import labels_of
 from immref.pairing import distances
 from immref_trainers.config import Run
@@ -44,7 +44,7 @@ def pair_window(x: Tensor, labels: Labels, run: Run, step: int, accelerator: Acc
     x : tensor (B, ...) on the training device, not yet scaled
         As many images in every process.
     labels : integer array (B,) or None
-        Needed for a pairing within='label', looked at by nothing else.
+        Needed for a pairing within='label', looked at by nothing else; a policy's are observations (B, O).
     run : Run
     step : int
         Steps finished before this one.
@@ -54,14 +54,25 @@ def pair_window(x: Tensor, labels: Labels, run: Run, step: int, accelerator: Acc
     -------
     Paired
         Of the process's own images. With assignment_scope global `index` counts the noises of all processes, rank after rank.
-        The gap is the largest of all that were paired together.
+        The gap is the largest of all that were paired together; distances are those of the standardised images where they decide.
     """
+    if step < run.pairing_start:
+        run = replace(run, pairing=Pairing(scale=run.pairing.scale), pairing_start=0)
+    if run.pairing_standardised:
+        alike = replace(run, pairing=replace(run.pairing, scale=1.0), pairing_standardised=False)
+        return replace(pair_window(standardised(x), labels, alike, step, accelerator), x=immref.scale(x, run.pairing.scale))
     seed, scope = Seed(run.seed, step, accelerator.process_index), run.assignment_scope
     if run.pairing.method == "linear_assignment" and scope == "batch":
         return immref.pair(x, replace(run.pairing, within="label"), group=micro_batches(labels, len(x), run), rng=seed)
     if run.pairing.method == "linear_assignment" and scope == "global" and accelerator.num_processes > 1:
         return _pooled(x, labels, run, seed, accelerator)
-    return immref.pair(x, run.pairing, group=labels, rng=seed)
+    return immref.pair(x, run.pairing, group=labels if run.pairing.within == "label" else None, rng=seed)
+
+
+def standardised(x: Tensor) -> Tensor:
+    """Images (B, ...) of which each number has mean 0 and deviation 1 over the window, or is 0 where it never differs."""
+    deviation = x.std(dim=0, correction=0)
+    return (x - x.mean(dim=0)) / torch.where(deviation > 0, deviation, 1)
 
 
 def micro_batches(labels: Labels, count: int, run: Run) -> np.ndarray[Any, Any]:

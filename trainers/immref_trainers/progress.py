@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from immref.miscibility import distance_drop
 from immref_trainers.loop import Step
-from immref_trainers.results import Point, counted
+from immref_trainers.results import Evaluated
 
 
 class TrainingProgress:
@@ -47,17 +47,16 @@ class TrainingProgress:
         """Print a line above the bar."""
         self.console.print(sentence, highlight=False)
 
-    def watch(self, step: Step, point: Point | None) -> None:
+    def watch(self, step: Step, point: Evaluated | None) -> None:
         """Count a step; report an evaluation."""
         done = self.before + step.step
         self.seen += 1
         self.bar.update(self.task, completed=done)
         if point is None:
             return
-        scores = ", ".join(f"{score.fd:.3f} at {counted(count)}" for count, score in point.scores.items())
         left = (time.monotonic() - self.began) / self.seen * (self.total - done)
         self.console.print(
-            f"{self.label}: step {step.step}, Fréchet distance {scores} · "
+            f"{self.label}: step {step.step}, {point} · "
             f"distance {distance_drop(step.before, step.after):+.1%}, {step.pairing_ms:.1f} ms"
             + ("" if self.console.is_terminal else f" · {duration(left)} left"),
             highlight=False,

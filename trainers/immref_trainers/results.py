@@ -86,6 +86,42 @@ class Point:
     step: int
     scores: Scores
 
+    def __str__(self) -> str:
+        return "Fréchet distance " + ", ".join(f"{score.fd:.3f} at {counted(count)}" for count, score in self.scores.items())
+
+
+@dataclass(frozen=True)
+class Covered:
+    """Roll-outs of a policy.
+
+    Attributes
+    ----------
+    score : mean over the starts of the largest reward of an episode: coverage over 0.95, at most 1
+    standard_error : of that mean, over the starts
+    solved : share of the episodes in which the T came to lie in place
+    action_error : root mean square difference between drawn and demonstrated actions of held-out episodes, in pixels
+    """
+
+    score: float
+    standard_error: float
+    solved: float
+    action_error: float
+
+
+@dataclass(frozen=True)
+class RolledPoint:
+    """Roll-outs of the averaged weights after `step` training steps, by the sampler's steps."""
+
+    step: int
+    scores: dict[int, Covered]
+
+    def __str__(self) -> str:
+        scores = (f"{score.score:.1%} ± {score.standard_error:.1%} in {counted(count)}" for count, score in self.scores.items())
+        return "coverage " + ", ".join(scores)
+
+
+Evaluated = Point | RolledPoint
+
 
 @dataclass(frozen=True)
 class Dose:

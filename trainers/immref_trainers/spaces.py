@@ -14,7 +14,7 @@ from immref_trainers.data.training import Images, Source
 from immref_trainers.errors import UsageError
 from immref_trainers.export import Facts
 from immref_trainers.networks import unet
-from immref_trainers.networks.settings import TextUNet
+from immref_trainers.networks.settings import PolicyUNet, TextUNet, UNet
 from immref_trainers.objectives.regression import class_labels
 
 Array = np.ndarray[Any, Any]
@@ -82,7 +82,7 @@ class Pixels:
 
     def network(self) -> torch.nn.Module:
         """diffusers' UNet2DModel, its weights drawn by the run's seed."""
-        assert not isinstance(self.run.network, TextUNet)
+        assert isinstance(self.run.network, UNet)
         channels, side, _ = self.train.shape
         return unet.build(self.run.network, channels, side, streams.torch_seed(streams.WEIGHTS, self.run.seed), self.classes)
 
@@ -101,8 +101,12 @@ class Pixels:
 
 def of_run(run: Run, images: Images, device: torch.device) -> Space:
     """The space of a run's network."""
-    if not isinstance(run.network, TextUNet):
+    if isinstance(run.network, UNet):
         return Pixels(run, images)
+    if isinstance(run.network, PolicyUNet):
+        from immref_trainers.pusht.space import PolicySpace
+
+        return PolicySpace(run, images)
     from immref_trainers.stable_diffusion.latents import LatentSpace
 
     return LatentSpace(run, images, device)

@@ -9,7 +9,7 @@ from typing import Any
 
 from immref_trainers.errors import TrainingError
 from immref_trainers.loop import Step
-from immref_trainers.results import Point, Score
+from immref_trainers.results import Covered, Evaluated, Point, RolledPoint, Score
 
 FILE = "metrics.jsonl"
 NAMES = {  # of a Step's fields, under the names that trackers expect
@@ -25,7 +25,7 @@ NAMES = {  # of a Step's fields, under the names that trackers expect
 }
 
 
-def line(step: Step, point: Point | None) -> dict[str, float]:
+def line(step: Step, point: Evaluated | None) -> dict[str, float]:
     """The numbers of a step, and of the evaluation after it."""
     numbers = {NAMES[name]: value for name, value in asdict(step).items()} | {"pairing/distance_ratio": step.after / step.before}
     for count, score in (point.scores if point else {}).items():
@@ -33,7 +33,7 @@ def line(step: Step, point: Point | None) -> dict[str, float]:
     return numbers
 
 
-def read(text: str) -> tuple[Step, Point | None]:
+def read(text: str) -> tuple[Step, Evaluated | None]:
     """A line's step and evaluation; a ValueError, KeyError or TypeError where it is none."""
     numbers = json.loads(text)
     step = Step(**{name: numbers[column] for name, column in NAMES.items()})
@@ -42,7 +42,11 @@ def read(text: str) -> tuple[Step, Point | None]:
         if column.startswith("eval/"):
             name, _, count = column.removeprefix("eval/").partition("@")
             scores.setdefault(int(count), {})[name] = value
-    return step, Point(step.step, {count: Score(**views) for count, views in scores.items()}) if scores else None
+    if not scores:
+        return step, None
+    if "solved" in next(iter(scores.values())):
+        return step, RolledPoint(step.step, {count: Covered(**views) for count, views in scores.items()})
+    return step, Point(step.step, {count: Score(**views) for count, views in scores.items()})
 
 
 def written(path: Path) -> list[str]:
@@ -50,7 +54,7 @@ def written(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.is_file() else []
 
 
-def entries(path: Path, lines: list[str]) -> Iterator[tuple[Step, Point | None]]:
+def entries(path: Path, lines: list[str]) -> Iterator[tuple[Step, Evaluated | None]]:
     """What the first lines of the log in `path` say; a TrainingError names the line that is damaged or out of order."""
     for number, text in enumerate(lines, start=1):
         try:
@@ -68,7 +72,7 @@ class StepLog:
     def __init__(self, folder: Path, done: int) -> None:
         self.path = folder / FILE
         self.steps: list[Step] = []
-        self.points: list[Point] = []
+        self.points: list[Evaluated] = []
         lines = written(self.path)[:done] if done else []
         for step, point in entries(self.path, lines):
             self._keep(step, point)
@@ -82,7 +86,7 @@ class StepLog:
         kept.replace(self.path)
         self.file = self.path.open("a", encoding="utf-8")
 
-    def append(self, step: Step, point: Point | None) -> None:
+    def append(self, step: Step, point: Evaluated | None) -> None:
         """Write a step."""
         self._keep(step, point)
         self.file.write(json.dumps(line(step, point)) + "\n")
@@ -98,7 +102,7 @@ class StepLog:
     def __exit__(self, *_: Any) -> None:
         self.file.close()
 
-    def _keep(self, step: Step, point: Point | None) -> None:
+    def _keep(self, step: Step, point: Evaluated | None) -> None:
         self.steps.append(step)
         if point is not None:
             self.points.append(point)

@@ -8,7 +8,9 @@ import numpy as np
 
 from immref import Seed
 
-TIME, ORDER, WEIGHTS, SAMPLING, PRIOR, FEATURES, AUGMENT, DROPOUT, RENOISE, LATENT, UNASKED, CAPTION, EDIT = range(1, 14)  # 0 is the noise
+TIME, ORDER, WEIGHTS, SAMPLING, PRIOR, FEATURES, AUGMENT, DROPOUT, RENOISE, LATENT, UNASKED, CAPTION, EDIT, ROLLOUT = range(
+    1, 15
+)  # 0 is the noise
 
 
 def generator(purpose: int, seed: int, step: int = 0, rank: int = 0, micro: int = 0) -> np.random.Generator:

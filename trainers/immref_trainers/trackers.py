@@ -14,7 +14,7 @@ from immref_trainers import steplog, strict_json
 from immref_trainers.config import Run
 from immref_trainers.errors import UsageError
 from immref_trainers.loop import Step
-from immref_trainers.results import Point
+from immref_trainers.results import Evaluated
 
 
 def check(report_to: str | None) -> None:
@@ -44,7 +44,7 @@ class Tracker:
         self.tracker.start()
         self.tracker.store_init_configuration({"run": json.dumps(json.loads(strict_json.to_json(run)))})
 
-    def log(self, step: Step, point: Point | None) -> None:
+    def log(self, step: Step, point: Evaluated | None) -> None:
         """Send a step."""
         if self.tracker is not None:
             self.tracker.log(steplog.line(step, point), step=step.step)

@@ -28,7 +28,7 @@ def train(
     console.print(f"judged   by {judge.name}; {judge.quality}", highlight=False)
     with Stop() as stop, TrainingProgress(console, run.max_train_steps) as progress:
         progress.start_run(f"{run.pairing}, seed {run.seed}")
-        ended = run_one(run, folder, Context(images, judge, accelerator, where, options, stop, progress.say), progress.watch)
+        ended = run_one(run, folder, Context(images, accelerator, where, options, stop, progress.say), judge, progress.watch)
     if ended is None:
         return None
     outcome = ended.outcome

@@ -53,6 +53,40 @@ class CaptionedDigits:
 
 
 @dataclass(frozen=True)
+class PushT:
+    """Demonstrations of PushT, whose action chunks a policy learns to draw as other runs do images."""
+
+    dataset_name: Literal["pusht"] = "pusht"
+    train_data_dir: str | None = None
+    """The original zarr replay buffer (a folder or .zip) or LeRobot's parquet files; without it, a planner makes demonstrations."""
+    episodes: int = 200
+    """Demonstrations that the planner makes."""
+    starts: Literal["anywhere", "near"] = "anywhere"
+    """Where the T lies at first, in planned demonstrations and in roll-outs: near is within 70 pixels and 0.7 radians of the goal."""
+    action_noise: float = 4.0
+    """Pixels (standard deviation) by which the planner's executed actions differ from those that are recorded."""
+    observations: Literal["keypoints", "state"] = "keypoints"
+    """What a policy sees of the T: its eight corners, or its position and the cosine and sine of its angle; and the agent's position."""
+    horizon: int = 16
+    """Steps of an action chunk."""
+    seen: int = 2
+    """Observations that a chunk is drawn for; its first action goes with the first of them."""
+    executed: int = 8
+    """Actions of a chunk that are executed, from the last observation on."""
+    held_out: int = 4
+    """Episodes kept from training, on which predicted actions are compared with the demonstrated ones."""
+
+    def __post_init__(self) -> None:
+        require(self.episodes > self.held_out >= 1, "data.held_out", f"be in [1, data.episodes={self.episodes})", self.held_out)
+        require(self.starts in ("anywhere", "near"), "data.starts", "be anywhere or near", repr(self.starts))
+        require(0 <= self.action_noise < math.inf, "data.action_noise", "be finite and ≥ 0", self.action_noise)
+        require(self.observations in ("keypoints", "state"), "data.observations", "be keypoints or state", repr(self.observations))
+        require(self.seen >= 1, "data.seen", "be ≥ 1", self.seen)
+        most = self.horizon - self.seen + 1
+        require(1 <= self.executed <= most, "data.executed", f"be in [1, horizon - seen + 1 = {most}]", self.executed)
+
+
+@dataclass(frozen=True)
 class Directory:
     """Images of a local directory."""
 

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from immref_trainers.config import Consistency, Run
-from immref_trainers.data.settings import CaptionedDigits, Digits, Directory, Photos
-from immref_trainers.networks.settings import UNet
+from immref_trainers.data.settings import CaptionedDigits, Digits, Directory, Photos, PushT
+from immref_trainers.errors import UsageError
+from immref_trainers.networks.settings import PolicyUNet, UNet
 
 Array = np.ndarray[Any, Any]
 Watch = Callable[[int, int], None]
@@ -21,8 +22,8 @@ class Source(Protocol):
     """N images by index."""
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image."""
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of every image; (2, L) of action chunks."""
 
     @property
     def largest(self) -> float:
@@ -38,7 +39,7 @@ class Source(Protocol):
         """Images (B, C, H, W) float32, normalised, as training sees them in these epochs; without, as they are."""
 
     def labels(self, index_B: Array, epoch_B: Array | None = None) -> Array | None:
-        """Labels (B,) int64 that training tells in these epochs, or None where the source has none."""
+        """Labels (B,) int64 that training tells in these epochs, a policy's observations (B, O), or None where the source has neither."""
 
     def captions(self, index_B: Array) -> list[tuple[str, ...]] | None:
         """One caption or several of each image, or None where the source has none."""
@@ -109,7 +110,9 @@ def as_bytes(x: Array, low: float, high: float) -> Array:
     return pixels
 
 
-def open_images(settings: Digits | Photos | CaptionedDigits | Directory, seed: int, workers: int = 1, watch: Watch | None = None) -> Images:
+def open_images(
+    settings: Digits | Photos | CaptionedDigits | Directory | PushT, seed: int, workers: int = 1, watch: Watch | None = None
+) -> Images:
     """The images that `settings` name; `seed` decides how augmented ones are seen."""
     if isinstance(settings, Digits):
         from immref_trainers.data import digits
@@ -123,13 +126,31 @@ def open_images(settings: Digits | Photos | CaptionedDigits | Directory, seed: i
         from immref_trainers.data import captioned
 
         return captioned.load(settings)
+    if isinstance(settings, PushT):
+        return pusht(settings)
     from immref_trainers.data import directory
 
     return directory.load(settings, seed, workers, watch)
 
 
+def pusht(settings: PushT) -> Images:
+    """Action chunks in the place of images; a UsageError where the extra is not installed."""
+    try:
+        from immref_trainers.pusht import chunks
+    except ModuleNotFoundError as error:
+        raise UsageError(f"PushT needs {str(error.name).partition('.')[0]}: pip install 'immref[pusht]'") from error
+    return chunks.load(settings)
+
+
 def check(images: Images, run: Run) -> None:
     """A ValueError where the network or the objective of `run` is not made for such images, or its own files are not there."""
+    if isinstance(run.network, PolicyUNet):
+        halved = 2 ** (len(run.network.down_dims) - 1)
+        if images.train.shape[-1] % halved:
+            raise ValueError(
+                f"data.horizon must be divisible by {halved} with network.down_dims {run.network.down_dims}, got {images.train.shape[-1]}"
+            )
+        return
     _, height, width = images.train.shape
     halvings = len(run.network.block_out_channels) - 1 if isinstance(run.network, UNet) else 0
     if height % 2**halvings or width % 2**halvings:

@@ -38,6 +38,34 @@ class UNet:
 
 
 @dataclass(frozen=True)
+class PolicyUNet:
+    """Sizes of Diffusion Policy's one-dimensional UNet, which is told observations at every level."""
+
+    architecture: Literal["ConditionalUNet1D"] = "ConditionalUNet1D"
+    down_dims: tuple[int, ...] = (256, 512, 1024)
+    kernel_size: int = 5
+    norm_num_groups: int = 8
+    step_embed_dim: int = 256
+
+    def __post_init__(self) -> None:
+        dims, groups = self.down_dims, self.norm_num_groups
+        require(bool(dims) and min(dims) >= 1, "network.down_dims", "be one or more numbers ≥ 1", dims)
+        require(groups >= 1 and not any(dim % groups for dim in dims), "network.norm_num_groups", f"divide each of {dims}", groups)
+        require(self.kernel_size >= 1 and self.kernel_size % 2 == 1, "network.kernel_size", "be odd and ≥ 1", self.kernel_size)
+        require(self.step_embed_dim >= 4 and self.step_embed_dim % 2 == 0, "network.step_embed_dim", "be even and ≥ 4", self.step_embed_dim)
+
+    @property
+    def class_conditional(self) -> bool:
+        """It is told observations, in the place of labels."""
+        return True
+
+    @property
+    def dropout(self) -> float:
+        """It has none."""
+        return 0.0
+
+
+@dataclass(frozen=True)
 class TextUNet:
     """The UNet2DConditionModel of a Stable Diffusion pipeline, trained in the latents of its VAE and told labels by name."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from immref import Pairing
 from immref._checks import nearest_name
 from immref_trainers.config import Run
-from immref_trainers.recipes import cifar10, digits, photos, stable_diffusion
+from immref_trainers.recipes import cifar10, digits, photos, pusht, stable_diffusion
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ RECIPES = {
         stable_diffusion.finetune, stable_diffusion.PAIRINGS, "the same from the pipeline's own weights, such as v1.4's"
     ),
     "coco-sd": Recipe(stable_diffusion.captions, stable_diffusion.CAPTION_PAIRINGS, "the same from scratch, told each image's own caption"),
+    "pusht-small": Recipe(pusht.small, pusht.PAIRINGS, "a robot's policy on planned demonstrations of PushT; minutes on a CPU a run"),
+    "pusht": Recipe(pusht.policy, pusht.PAIRINGS, "the paper's Diffusion Policy on PushT, from --data.train-data-dir; a GPU"),
     "digits-flow-classes": Recipe(digits.flow_classes, digits.CLASS_PAIRINGS, "digits-flow, class-conditional: can a digit be asked for?"),
 }
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from immref_trainers.config import Run
 from immref_trainers.objectives.regression import Predictor
-from immref_trainers.samplers import adaptive, ddim, euler, multistep
+from immref_trainers.samplers import adaptive, ddim, ddpm, euler, multistep
 
 
 def guided(predict: Predictor, scale: float, unasked: int | None) -> Predictor:
@@ -40,11 +40,14 @@ def sample(
     steps : of the sampler; 0 is the adaptive solver of flow matching
     largest : the data's largest absolute value
     labels : of the samples (M,), where the network is told any
-    generator : of noise that is added on the way; multistep needs it, the others add none
+    generator : of noise that is added on the way; multistep and ddpm need it, the others add none
     """
     if run.sampler.method == "multistep":
         assert generator is not None
         return multistep.sample(predict, noise, steps, run, largest, labels, generator)
+    if run.sampler.method == "ddpm":
+        assert generator is not None
+        return ddpm.sample(predict, noise, steps, run, largest, labels, generator)
     if run.sampler.method == "ddim":
         return ddim.sample(predict, noise, steps, run, largest, labels)
     if steps == 0:

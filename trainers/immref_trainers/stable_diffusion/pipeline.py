@@ -1,8 +1,6 @@
 """A pipeline's directory as Stable Diffusion has it: what of it stays frozen, and the UNet that is trained."""
 
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from immref_trainers.config import Objective, Run
 from immref_trainers.data import prompts
 from immref_trainers.data.training import Images
+from immref_trainers.made_once import made_once
 from immref_trainers.networks.settings import TextUNet
 from immref_trainers.stable_diffusion import lora
 
@@ -205,13 +204,10 @@ def made_on_the_spot(settings: TextUNet, images: Images) -> Path:
     from immref_trainers.stable_diffusion import offline
 
     texts, source = prompts.of_labels(settings, images.names), Path(offline.__file__).read_text(encoding="utf-8")
-    made_of = "\n".join([*texts, str(len(images.train)), torch.__version__, source])
-    key = hashlib.sha256(made_of.encode()).hexdigest()[:16]
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "immref"
-    folder = home / f"pipeline-{key}"
-    if not folder.exists():
-        unfinished, console = home / f"pipeline-{key}.{os.getpid()}", Console(stderr=True)
-        console.print(f"making tokenizer, CLIP and VAE for the digits, once: {folder}", highlight=False)
+
+    def make(folder: Path) -> None:
+        console = Console(stderr=True)
+        console.print(f"making tokenizer, CLIP and VAE for the digits, once, in {folder.parent}", highlight=False)
         with Progress(console=console, transient=True) as bars:
             tasks: dict[str, TaskID] = {}
 
@@ -220,9 +216,6 @@ def made_on_the_spot(settings: TextUNet, images: Images) -> Path:
                     tasks[name] = bars.add_task(name, total=total)
                 bars.update(tasks[name], completed=done)
 
-            offline.make(unfinished, images, list(texts), tell)
-        try:
-            unfinished.rename(folder)
-        except OSError:  # another process was faster
-            shutil.rmtree(unfinished)
-    return folder
+            offline.make(folder, images, list(texts), tell)
+
+    return made_once("pipeline", "\n".join([*texts, str(len(images.train)), torch.__version__, source]), make)

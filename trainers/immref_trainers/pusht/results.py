@@ -1,0 +1,149 @@
+"""The numbers of policies, and Table 2 worked out from them. No torch, no drawing."""
+
+import math
+import statistics
+from dataclasses import dataclass
+
+from immref import Pairing
+from immref_trainers.config import Run
+from immref_trainers.results import Dose, Environment, RolledPoint, counted, spread
+from immref_trainers.tables import Table
+
+LAST = 10  # evaluations whose mean the paper reports
+
+
+@dataclass(frozen=True)
+class PolicyOutcome:
+    """One trained policy.
+
+    Attributes
+    ----------
+    final : by the sampler's steps, the last evaluation's largest reward from every start
+    seconds : that the training steps took, evaluations aside
+    """
+
+    run: Run
+    curve: list[RolledPoint]
+    final: dict[int, list[float]]
+    dose: Dose
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PolicyComparison:
+    """Everything that `results.json` holds."""
+
+    recipe: str
+    command: str
+    environment: Environment
+    outcomes: list[PolicyOutcome]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how much a pairing's policies score better than vanilla's, from the same starts and training seeds.
+
+    Attributes
+    ----------
+    mean : over starts and seeds
+    over_starts, over_seeds : its standard errors, with starts or with seeds as what was drawn; the latter is NaN for one seed
+    """
+
+    mean: float
+    over_starts: float
+    over_seeds: float
+
+    @property
+    def verdict(self) -> str:
+        """Different only where the mean is more than twice either error."""
+        error = max(self.over_starts, 0 if math.isnan(self.over_seeds) else self.over_seeds)
+        if abs(self.mean) <= 2 * error:
+            return "no different"
+        return "better" if self.mean > 0 else "worse"
+
+
+def by_pairing(outcomes: list[PolicyOutcome]) -> dict[Pairing, list[PolicyOutcome]]:
+    """The outcomes of every seed, in the order in which pairings were asked for."""
+    groups: dict[Pairing, list[PolicyOutcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault(outcome.run.pairing, []).append(outcome)
+    return groups
+
+
+def last_ten(outcome: PolicyOutcome, count: int) -> float:
+    """Mean score of the last evaluations, ten or as many as there are."""
+    return statistics.fmean(point.scores[count].score for point in outcome.curve[-LAST:])
+
+
+def largest(outcome: PolicyOutcome, count: int) -> float:
+    """The best evaluation's score."""
+    return max(point.scores[count].score for point in outcome.curve)
+
+
+def difference(vanilla: list[PolicyOutcome], other: list[PolicyOutcome], count: int) -> Difference:
+    """Of the last evaluations, start by start."""
+    base = {outcome.run.seed: outcome.final[count] for outcome in vanilla}
+    by_seed = [[a - b for a, b in zip(outcome.final[count], base[outcome.run.seed], strict=True)] for outcome in other]
+    means, every = [statistics.fmean(values) for values in by_seed], [value for values in by_seed for value in values]
+    over_seeds = statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else math.nan
+    return Difference(statistics.fmean(every), statistics.stdev(every) / math.sqrt(len(every)), over_seeds)
+
+
+def percent(values: list[float]) -> str:
+    """'82.8 ± 1.2', mean and standard error over the seeds, in per cent."""
+    mean, deviation = spread(values)
+    return f"{100 * mean:.1f}" if math.isnan(deviation) else f"{100 * mean:.1f} ± {100 * deviation / math.sqrt(len(values)):.1f}"
+
+
+def table(comparison: PolicyComparison) -> Table:
+    """Table 2: coverage under each pairing."""
+    groups = by_pairing(comparison.outcomes)
+    vanilla = groups[Pairing()]
+    counts = vanilla[0].run.evaluation.sampler_steps
+    rows = []
+    for pairing, outcomes in groups.items():
+        cells = []
+        for count in counts:
+            found = difference(vanilla, outcomes, count)
+            cells += [
+                percent([last_ten(outcome, count) for outcome in outcomes]),
+                percent([largest(outcome, count) for outcome in outcomes]),
+            ]
+            cells += [f"{statistics.fmean(outcome.curve[-1].scores[count].solved for outcome in outcomes):.0%}"]
+            cells += ["–" if pairing == Pairing() else f"{100 * found.mean:+.1f} ± {100 * found.over_starts:.1f}"]
+            cells += [f"{statistics.fmean(outcome.curve[-1].scores[count].action_error for outcome in outcomes):.1f}"]
+        dose = [outcome.dose for outcome in outcomes]
+        rows.append([str(pairing), *cells, f"{statistics.fmean(one.mean_square for one in dose):.3f}"])
+    run = vanilla[0].run
+    shown = min(LAST, len(vanilla[0].curve))
+    return Table(
+        "Policies in the simulator (Table 2)",
+        f"Score in per cent: largest coverage of an episode over 0.95, at most 100; mean over {run.evaluation.num_samples} starts, and "
+        f"over the last {shown} evaluations or of the best one; ± is the standard error over {len(vanilla)} training seed"
+        f"{'' if len(vanilla) == 1 else 's'}. Solved: share of the last evaluation's episodes. Against vanilla: difference of the last "
+        "evaluation from the same starts, ± its standard error over the starts. Action error: pixels, on held-out demonstrations. "
+        "E n²: of the noise of training, 1 for standard normal noise.",
+        [
+            "pairing",
+            *(
+                f"{what}\n{counted(count)}"
+                for count in counts
+                for what in (f"last {shown}", "best", "solved", "against vanilla", "action error")
+            ),
+            "E n²",
+        ],
+        rows,
+    )
+
+
+def findings(comparison: PolicyComparison) -> list[str]:
+    """Whether a pairing's policies are better than vanilla's."""
+    vanilla, *others = by_pairing(comparison.outcomes).items()
+    sentences = []
+    for pairing, outcomes in others:
+        for count in outcomes[0].run.evaluation.sampler_steps:
+            found = difference(vanilla[1], outcomes, count)
+            seeds = "" if math.isnan(found.over_seeds) else f", {100 * found.over_seeds:.1f} over the seeds"
+            errors = f"standard errors {100 * found.over_starts:.1f} over the starts{seeds}"
+            sentences.append(f"{pairing}, {counted(count)}: {100 * found.mean:+.1f} points against vanilla ({errors}): {found.verdict}")
+    return [*sentences, "better and worse: more than twice the larger of these errors"]
