@@ -16,7 +16,7 @@ PAIRINGS = (
 
 PROMPT_PAIRINGS = (
     Vanilla(),
-    KNN(k=64),  #           the paper's k for Stable Diffusion (Table 4), on latents of 16,384 numbers; here they have 256
+    KNN(k=64),  #           the paper's k for Stable Diffusion (Table 4), on latents of 4,096 numbers; here they have 256
     LinearAssignment(),
     LinearAssignment(within="label"),
 )
