@@ -135,7 +135,7 @@ def test_a_comparison_s_runs_are_set_side_by_side(comparison, tmp_path, monkeypa
     record = json.loads((tmp_path / "edit" / "edit.json").read_text(encoding="utf-8"))
     assert record["count"] == 40
     assert [(row["task"], row["pairing"]["method"]) for row in record["rows"]] == [
-        (task, method) for task in ("inpaint", "outpaint") for method in ("knn", "vanilla")
+        (task, method) for task in ("inpaint", "outpaint") for method in ("vanilla", "knn")
     ]
     for row in record["rows"]:
         assert row["kept"] < 1e-6  # pixels, unlike latents, are kept as they are

@@ -51,7 +51,8 @@ def edit(given: list[Path], settings: Settings, device: torch.device, console: C
     TrainingError
         Where a repaired image is not finite.
     """
-    runs = {folder: finished.opened(folder) for folder in runs_in(given)}
+    opened = {folder: finished.opened(folder) for folder in runs_in(given)}
+    runs = dict(sorted(opened.items(), key=lambda one: one[1][0].pairing.method != "vanilla"))  # what others are compared with comes first
     check([run for run, _ in runs.values()], settings)
     output = settings.output_dir or Path("runs") / f"{given[0].resolve().name}-edit-{time.strftime('%Y%m%d-%H%M%S')}"
     environment.check_new(output)

@@ -8,6 +8,7 @@ from immref_trainers.results import Score, written
 from immref_trainers.tables import ASKED, NOTHING, Table
 
 WORDS = {"inpaint": "In-painting: the centre is missing", "outpaint": "Out-painting: all but the centre is missing"}
+DIGITS = {"fd": 2, "accuracy": 3, "fd_within_class": 2, "clip_score": 1}  # after the point
 PAPER = {"inpaint": "18.35 and 17.32", "outpaint": "29.34 and 27.57"}
 
 
@@ -50,7 +51,7 @@ def table(edited: Edited, task: Task) -> Table:
     """Table 1's row of one task, with what the paper leaves open beside it."""
     views = {"Fréchet": "fd"} | {name: view for name, view in ASKED.items() if getattr(edited.originals, view) is not None}
     rows = [
-        [name, *(cell for view in views.values() for cell in (NOTHING, written([getattr(score, view)]))), NOTHING]
+        [name, *(cell for view in views.values() for cell in (NOTHING, written([getattr(score, view)], DIGITS[view]))), NOTHING]
         for name, score in (("original images", edited.originals), ("missing part as noise", edited.emptied[task]))
     ]
     groups: dict[Pairing, list[Row]] = {}
@@ -58,8 +59,8 @@ def table(edited: Edited, task: Task) -> Table:
         if row.task == task:
             groups.setdefault(row.pairing, []).append(row)
     for pairing, found in groups.items():
-        scores = [(getattr(row.raw, view), getattr(row.composited, view)) for view in views.values() for row in found]
-        cells = [written([pair[side] for pair in scores[i : i + len(found)]]) for i in range(0, len(scores), len(found)) for side in (0, 1)]
+        kinds = [[row.raw for row in found], [row.composited for row in found]]
+        cells = [written([getattr(score, view) for score in scores], DIGITS[view]) for view in views.values() for scores in kinds]
         rows.append([str(pairing), *cells, written([row.kept for row in found])])
     return Table(
         WORDS[task],
