@@ -220,6 +220,12 @@ def test_a_run_goes_on_from_any_step_as_if_nothing_had_happened(digits, run, acc
         assert torch.equal(flat(again.bare), flat(trainer.bare))
 
 
+def facts_of(run, digits):
+    """What data.json tells of the digits."""
+    told = {"prompts": prompts.of_labels(run.network, digits.names)}
+    return {"shape": [4, 8, 8], "largest": 1.0, "low": -1.0, "high": 1.0, "classes": 10} | told
+
+
 PROGRAM = """
 import json, sys
 sys.modules.update(immref=None, immref_trainers=None)
@@ -245,14 +251,7 @@ def test_a_finished_run_makes_the_same_images_in_diffusers_alone(digits, run, ac
     ours, noise, labels = {}, priors.gaussian((4, 4, 8, 8), 0), np.asarray([3, 0, 7, 7])
     for name, kind in kinds.items():
         trainer, folder = Trainer(kind, digits, accelerator), tmp_path / name
-        facts = {
-            "shape": [4, 8, 8],
-            "largest": 1.0,
-            "low": -1.0,
-            "high": 1.0,
-            "classes": 10,
-            "prompts": prompts.of_labels(run.network, digits.names),
-        }
+        facts = facts_of(run, digits)
         assert trainer.space.export(trainer.average, facts, folder) is None
         ours[name] = evaluation.sample(trainer, (noise, labels), 5)
         np.savez(folder / "given.npz", noise=noise, prompts=[PROMPT.format(digits.names[label]) for label in labels])
@@ -267,14 +266,7 @@ def test_sample_reads_the_folder_alone(digits, run, accelerator, tmp_path):
     """The prompts, the guidance and the scaling of the run."""
     run, folder = replace(run, pairing=ImageScaling(2.0)), tmp_path / "run"
     trainer = Trainer(run, digits, accelerator)
-    facts = {
-        "shape": [4, 8, 8],
-        "largest": 1.0,
-        "low": -1.0,
-        "high": 1.0,
-        "classes": 10,
-        "prompts": prompts.of_labels(run.network, digits.names),
-    }
+    facts = facts_of(run, digits)
     trainer.space.export(trainer.average, facts, folder)
     (folder / "run.json").write_text(strict_json.to_json(run), encoding="utf-8")
     (folder / "data.json").write_text(json.dumps(facts), encoding="utf-8")

@@ -73,13 +73,13 @@ def decide(world: Array, model: Simulator, attempt: int = 0) -> Array:
         model.restore(np.concatenate([push.start, np.zeros(2), world[4:]]))
         tried.append(best_length(model, push, LONGEST))
     found = []
-    for number in np.argsort([error for error, _ in tried], kind="stable")[:RECHECKED]:
+    for number in np.argsort([left for left, _ in tried], kind="stable")[:RECHECKED]:
         way = approach(world[:2], pushes[number].start, world[4:6] + turning(world[6]) @ MIDDLE)
         model.restore(world)
         for target in way:
             model.push(target)
-        error, length = best_length(model, pushes[number], LONGEST)
-        found.append((error, inside(np.concatenate([way, pushes[number].targets(length)]))))
+        left, length = best_length(model, pushes[number], LONGEST)
+        found.append((left, inside(np.concatenate([way, pushes[number].targets(length)]))))
     return min(found, key=lambda one: one[0])[1]
 
 
