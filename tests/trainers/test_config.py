@@ -9,7 +9,7 @@ from immref import KNN, ImageScaling, LinearAssignment, Pairing, Vanilla
 from immref_trainers import recipes
 from immref_trainers.config import Consistency, Evaluation, Objective, Optimizer, Run, Sampler, load_run, parse_pairing
 from immref_trainers.data.settings import Digits, Directory
-from immref_trainers.networks.settings import TextUNet, UNet
+from immref_trainers.networks.settings import PolicyUNet, UNet
 from immref_trainers.strict_json import read, to_json
 
 RUN = Run(recipe="digits-flow")
@@ -22,8 +22,8 @@ PAIRINGS = (Vanilla(), KNN(k=4), KNN(k=64, score="dot", scale=1.5), LinearAssign
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_every_recipe_survives_run_json(name, pairing, tmp_path):
     run = dataclasses.replace(recipes.find(name).run(), seed=3)
-    captioned = isinstance(run.network, TextUNet) and run.network.prompt is None  # where no label is there to pair within
-    run = dataclasses.replace(run, pairing=dataclasses.replace(pairing, within="batch") if captioned else pairing)
+    labelled = not isinstance(run.network, PolicyUNet) and getattr(run.network, "prompt", "") is not None
+    run = dataclasses.replace(run, pairing=pairing if labelled else dataclasses.replace(pairing, within="batch"))
     (tmp_path / "run.json").write_text(to_json(run), encoding="utf-8")
     assert load_run(tmp_path) == run
 
