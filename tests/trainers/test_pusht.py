@@ -65,10 +65,13 @@ def test_a_copy_of_its_world_goes_on_as_it_does():
 
 
 def test_starts_are_those_of_the_environment_or_near_the_goal():
-    near, anywhere = (np.stack([simulator.start(seed, kind) for seed in range(200)]) for kind in (True, False))
+    for seed in range(5):
+        environment = PushTEnv(obs_type="state")
+        assert np.array_equal(environment.reset(seed=seed)[0], simulator.start(seed, False))
+        assert Simulator(simulator.start(seed, False)).coverage == environment._get_coverage()
+    near = np.stack([simulator.start(seed, True) for seed in range(200)])
     assert (np.abs(near[:, 2:] - simulator.GOAL) <= [70, 70, 0.7]).all()
     assert (np.ptp(near[:, 2:], axis=0) > [120, 120, 1.2]).all()
-    assert (np.ptp(anywhere[:, 2:], axis=0) > [270, 270, 5.5]).all()
     assert np.array_equal(near[7], simulator.start(7, True))
 
 
@@ -169,6 +172,11 @@ def test_every_format_holds_the_same_episodes(episodes, tmp_path, layout):
         (lambda e: replace(e, actions=e.actions[:-1]), "states and actions must be as many, got 67 and 66"),
         (lambda e: replace(e, actions=np.where(np.arange(67)[:, None] == 9, np.nan, e.actions)), "actions must be finite, row 9 is not"),
         (lambda e: replace(e, ends=e.ends.astype(float)), "episode_ends must be integers"),
+        (
+            lambda e: replace(e, actions=e.actions / 256 - 1, states=e.states / 256 - 1),
+            r"must be pixels in \[0, 512\], got numbers in \[-0",
+        ),
+        (lambda e: replace(e, actions=e.actions + 100), "actions must be pixels in"),
     ],
 )
 def test_damaged_demonstrations_are_named(episodes, tmp_path, change, words):
@@ -248,7 +256,7 @@ def test_a_number_that_never_changes_is_not_stretched():
     ("settings", "words"),
     [
         ({"executed": 16}, r"data.executed must be in \[1, horizon - seen \+ 1 = 15\], got 16"),
-        ({"held_out": 4}, r"data.held_out must be in \[1, data.episodes=4\), got 4"),
+        ({"held_out": 4}, "data.held_out must be less than data.episodes=4, got 4"),
         ({"action_noise": -1.0}, r"data.action_noise must be finite and ≥ 0, got -1.0"),
         ({"starts": "far"}, "data.starts must be anywhere or near, got 'far'"),
         ({"observations": "pixels"}, "data.observations must be keypoints or state, got 'pixels'"),

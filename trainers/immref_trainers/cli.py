@@ -327,6 +327,7 @@ def _prepare(options: Options, run: Run, name: str) -> tuple[Any, tuple[Any, Any
     with _usage():
         accelerator = environment.accelerator(run.mixed_precision)
         where = environment.describe(accelerator, options.backend)
+    folder = environment.agreed(folder, accelerator)
     if options.resume_from_checkpoint is None and accelerator.is_main_process:
         environment.check_new(folder)
     if options.backend is not None:
@@ -334,7 +335,7 @@ def _prepare(options: Options, run: Run, name: str) -> tuple[Any, tuple[Any, Any
     console = Console(quiet=not accelerator.is_main_process)
     if not console.is_terminal:
         console = Console(width=LOG_WIDTH, quiet=console.quiet)
-    with _usage(), console.status("reading the images"):
+    with _usage(), console.status("reading the images"), accelerator.local_main_process_first():
         images = training.open_images(run.data, run.seed, options.workers)
         training.check(images, run)
     return images, (accelerator, where, console), folder

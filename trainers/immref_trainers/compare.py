@@ -35,7 +35,9 @@ def compare(
     runs: list[Run], images: Images, folder: Path, accelerator: Accelerator, where: Environment, console: Console, how: How
 ) -> Comparison | None:
     """Carry out `runs`, showing progress; write results, figures and the report into `folder`. None where a signal stopped it."""
-    environment.new_folder(folder, again=how.options.resume_from_checkpoint is not None)
+    if accelerator.is_main_process:
+        environment.new_folder(folder, again=how.options.resume_from_checkpoint is not None)
+    accelerator.wait_for_everyone()
     console.print(f"backend  {where.backend}\ndevice   {where.device}, {where.threads} threads\noutput   {folder}", highlight=False)
     console.print("\nFitting the feature networks by which all samples are judged …")
     judge = Judge(images, runs[0], accelerator.device)

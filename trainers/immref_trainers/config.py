@@ -230,6 +230,10 @@ class Run:
         require(self.sampler.method in known, "sampler.method", wanted, self.sampler.method)
         self._check_consistency()
         policy = isinstance(self.network, PolicyUNet)
+        require(policy or self.sampler.method != "ddpm", "sampler.method", "be ddim where images are sampled; ddpm is for policies", "ddpm")
+        if self.pairing_standardised:
+            wanted = "be False but for policies whose pairing looks at a batch or a window"
+            require(policy and self.assignment_scope != "global", "pairing_standardised", wanted, self.pairing_standardised)
         require(
             policy == isinstance(self.data, PushT),
             "network.architecture",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 import immref_torch
 from immref import dispatch
@@ -48,6 +49,13 @@ def describe(accelerator: Accelerator, backend: str | None = None) -> Environmen
         machine=platform.platform(terse=True),
         versions={name: version(name) for name in PACKAGES},
     )
+
+
+def agreed(path: Path, accelerator: Accelerator) -> Path:
+    """The first process's `path`, in every process: one that is named after the time may differ between them."""
+    if accelerator.num_processes == 1:
+        return path
+    return Path(broadcast_object_list([str(path)])[0])
 
 
 def check_new(path: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,8 +74,8 @@ def trained(
     accelerator, options = context.accelerator, context.options
     trainer, done = begin(run, folder, context)
     log = StepLog(folder, done) if accelerator.is_main_process else None
-    with Tracker(options.report_to, folder, run, accelerator, context.say) as tracker, log or nullcontext():
-        for step in survivable(trainer.steps(done), folder):
+    with Tracker(options.report_to, folder, run, accelerator, context.say) as tracker, log or nullcontext(), survivable(folder):
+        for step in trainer.steps(done):
             point = evaluate(trainer, step.step) if step.step in run.evaluation.at_steps else None
             stopped = evaluation.any_process(accelerator, context.stop.asked)
             if log is not None:
@@ -90,10 +90,11 @@ def trained(
     return trainer, log
 
 
-def survivable(steps: Iterator[Step], folder: Path) -> Iterator[Step]:
-    """The same steps; where one fails, the sentence names the checkpoint that is left."""
+@contextmanager
+def survivable(folder: Path) -> Iterator[None]:
+    """Where training or its evaluation fails, the sentence names the checkpoint that is left."""
     try:
-        yield from steps
+        yield
     except TrainingError as error:
         newest = max(checkpoint.checkpoints(folder), default=0)
         left = f"{folder / f'checkpoint-{newest}'} holds the run before that" if newest else "no checkpoint was saved before"

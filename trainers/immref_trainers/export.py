@@ -1,11 +1,12 @@
 """A finished run as a folder that diffusers opens without this package."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import diffusers
-from diffusers import CMStochasticIterativeScheduler, DDIMScheduler
+from diffusers import CMStochasticIterativeScheduler, DDIMScheduler, DDPMScheduler
 
 from immref_trainers.config import LADDER, Consistency, Run
 from immref_trainers.networks.settings import TextUNet
@@ -41,7 +42,7 @@ def pipeline(run: Run) -> str:
     return "ConsistencyModelPipeline" if isinstance(run.objective, Consistency) else "DDIMPipeline"
 
 
-def scheduler(run: Run, facts: Facts) -> DDIMScheduler | CMStochasticIterativeScheduler:
+def scheduler(run: Run, facts: Facts) -> DDIMScheduler | DDPMScheduler | CMStochasticIterativeScheduler:
     """diffusers' form of the run's sampler; DDIM's is the same in numbers of steps that divide num_train_timesteps, never with linspace."""
     objective, sampler = run.objective, run.sampler
     if isinstance(objective, Consistency):
@@ -53,14 +54,16 @@ def scheduler(run: Run, facts: Facts) -> DDIMScheduler | CMStochasticIterativeSc
             clip_denoised=sampler.clip_sample and run.pairing.scale * facts["largest"] == 1,  # it clips at 1 alone
         )
     betas = {} if objective.beta_schedule == "squaredcos_cap_v2" else {"beta_start": objective.beta_start, "beta_end": objective.beta_end}
-    return DDIMScheduler(
+    kind = (
+        partial(DDPMScheduler, variance_type="fixed_small") if sampler.method == "ddpm" else partial(DDIMScheduler, set_alpha_to_one=True)
+    )
+    return kind(
         num_train_timesteps=objective.num_train_timesteps,
         beta_schedule=objective.beta_schedule,
         prediction_type=objective.prediction,
         timestep_spacing=sampler.timestep_spacing,
         clip_sample=sampler.clip_sample,
         clip_sample_range=run.pairing.scale * facts["largest"],
-        set_alpha_to_one=True,
         steps_offset=int(isinstance(run.network, TextUNet)),  # with other spacings than leading it has no effect, and the pipeline wants 1
         **betas,
     )

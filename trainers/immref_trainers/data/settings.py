@@ -77,7 +77,9 @@ class PushT:
     """Episodes kept from training, on which predicted actions are compared with the demonstrated ones."""
 
     def __post_init__(self) -> None:
-        require(self.episodes > self.held_out >= 1, "data.held_out", f"be in [1, data.episodes={self.episodes})", self.held_out)
+        require(self.held_out >= 1, "data.held_out", "be ≥ 1", self.held_out)
+        if self.train_data_dir is None:
+            require(self.held_out < self.episodes, "data.held_out", f"be less than data.episodes={self.episodes}", self.held_out)
         require(self.starts in ("anywhere", "near"), "data.starts", "be anywhere or near", repr(self.starts))
         require(0 <= self.action_noise < math.inf, "data.action_noise", "be finite and ≥ 0", self.action_noise)
         require(self.observations in ("keypoints", "state"), "data.observations", "be keypoints or state", repr(self.observations))

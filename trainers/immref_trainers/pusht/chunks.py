@@ -114,6 +114,8 @@ def load(settings: PushT) -> Images:
     if settings.train_data_dir is None:
         near = settings.starts == "near"
         folder = demonstrations.demonstrations(settings.episodes, near, settings.action_noise, settings.horizon)
+    elif not settings.train_data_dir:
+        raise ValueError("data.train_data_dir must be given, the original zarr replay buffer or LeRobot's parquet files")
     else:
         folder = Path(settings.train_data_dir)
     episodes = replay.load(folder)

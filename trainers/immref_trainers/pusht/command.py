@@ -45,7 +45,9 @@ def compare(
     runs: list[Run], images: Images, folder: Path, accelerator: Accelerator, where: Environment, console: Console, how: How
 ) -> PolicyComparison | None:
     """Train policies under several pairings, roll all of them out from the same starts, and write tables and pictures."""
-    environment.new_folder(folder, again=how.options.resume_from_checkpoint is not None)
+    if accelerator.is_main_process:
+        environment.new_folder(folder, again=how.options.resume_from_checkpoint is not None)
+    accelerator.wait_for_everyone()
     introduce(runs[0], images, folder, where, console)
 
     def carry_out(run: Run, context: Context, watch: Watch) -> RolledRun | None:

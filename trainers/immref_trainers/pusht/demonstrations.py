@@ -24,6 +24,7 @@ AT_ONCE = 16  # episodes at most that are planned before it is asked whether the
 def demonstrations(count: int, near: bool, noise: float, shortest: int) -> Path:
     """The folder of `count` solved episodes of `shortest` steps or more, in the original zarr layout."""
     sources = [Path(module.__file__ or "").read_text(encoding="utf-8") for module in (planner, simulator)]
+    sources.append(Path(__file__).read_text(encoding="utf-8"))
     versions = [importlib.metadata.version(name) for name in ("gym-pusht", "pymunk")]
 
     def make(folder: Path) -> None:
@@ -62,7 +63,7 @@ def planned(count: int, near: bool, noise: float, shortest: int, watch: Callable
 
 def tries(near: bool, noise: float, at_once: int) -> Iterator[tuple[replay.Array, replay.Array, float]]:
     """Episodes by seed, in order, planned by as many processes as there are processors."""
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         seed = FIRST_SEED
         while True:
             seeds = range(seed, seed + at_once)

@@ -10,10 +10,11 @@ import zarr
 from datasets import Dataset, load_dataset
 from zarr.storage import ZipStore
 
-from immref_trainers.pusht.simulator import keypoints
+from immref_trainers.pusht.simulator import SIDE, keypoints
 
 Array = np.ndarray[Any, Any]
 
+MARGIN = 20.0  # pixels beyond the table that are borne; and the least that all positions together span
 POSES_APART = 2.0  # pixels by which corners may differ from those of the T that fits them
 
 
@@ -99,6 +100,10 @@ def checked(episodes: Episodes, folder: Path) -> Episodes:
             raise ValueError(f"{folder}: {name} must have shape (N, {width}), got {array.shape}")
         if not np.isfinite(array).all():
             raise ValueError(f"{folder}: {name} must be finite, row {np.flatnonzero(~np.isfinite(array).all(axis=1))[0]} is not")
+    where = np.concatenate([states[:, :2].ravel(), actions.ravel()])
+    if where.min() < -MARGIN or where.max() > SIDE + MARGIN or np.ptp(where) < MARGIN:
+        wanted = f"the agent's positions and actions must be pixels in [0, {SIDE:.0f}]"
+        raise ValueError(f"{folder}: {wanted}, got numbers in [{where.min():.3g}, {where.max():.3g}]")
     if len(states) != len(actions):
         raise ValueError(f"{folder}: states and actions must be as many, got {len(states)} and {len(actions)}")
     if ends.ndim != 1 or ends.dtype.kind not in "iu" or not len(ends) or (np.diff(ends.astype(np.int64), prepend=0) <= 0).any():

@@ -21,12 +21,12 @@ TEE = np.asarray([[-60, 0], [60, 0], [60, 30], [-60, 30], [-15, 30], [15, 30], [
 
 
 def start(seed: int, near: bool) -> Array:
-    """A state (5,) to begin with: the agent anywhere, the T anywhere or near the goal; gym-pusht's own where it is anywhere."""
-    generator = np.random.default_rng([seed, int(near)])
-    agent = generator.integers(50, 450, size=2).astype(float)
+    """A state (5,) to begin with: gym-pusht's own of that seed, or one with the agent anywhere and the T near the goal."""
     if not near:
-        return np.concatenate([agent, generator.integers(100, 400, size=2), [generator.uniform(-np.pi, np.pi)]])
-    return np.concatenate([agent, GOAL + generator.uniform(-1, 1, size=3) * [NEAR, NEAR, TURNED]])
+        state, _ = PushTEnv(obs_type="state").reset(seed=seed)
+        return np.asarray(state)
+    generator = np.random.default_rng([seed, 1])
+    return np.concatenate([generator.integers(50, 450, size=2), GOAL + generator.uniform(-1, 1, size=3) * [NEAR, NEAR, TURNED]])
 
 
 def keypoints(pose: Array) -> Array:

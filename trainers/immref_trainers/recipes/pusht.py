@@ -19,7 +19,7 @@ def policy() -> Run:
     steps = 3_000 * STEPS_AN_EPOCH
     return Run(
         recipe="pusht",
-        data=PushT(),
+        data=PushT(train_data_dir=""),  # to be given
         network=PolicyUNet(),
         objective=Objective("ddpm", "epsilon", num_train_timesteps=100, beta_schedule="squaredcos_cap_v2"),
         sampler=Sampler("ddpm", clip_sample=True),

@@ -40,11 +40,13 @@ def on_disk(encode: Posteriors, count: int, folder: Path) -> Posteriors:
     folder.mkdir(parents=True, exist_ok=True)
     shards = Shards(folder, count)
     lacking = [number for number in range(-(-count // SHARD)) if not shards.file(number).exists()]
+    some = np.unique(np.linspace(0, count - 1, SAMPLED).astype(int))
+    kept = some[~np.isin(some // SHARD, lacking)]
+    if len(kept):  # before anything is added to another data set's
+        shards.check_same(kept, *encode(kept))
     if lacking:
         for number in track(lacking, f"encoding {folder}", console=Console(stderr=True), transient=True):
             shards.write(number, *encode(np.arange(number * SHARD, min(count, (number + 1) * SHARD))))
-    some = np.unique(np.linspace(0, count - 1, SAMPLED).astype(int))
-    shards.check_same(some, *encode(some))
     return shards.rows
 
 
@@ -82,7 +84,7 @@ class Shards:
         kept = self.rows(index_B)
         if kept[0].shape == mean.shape:
             apart = np.maximum(*(abs(here - now).reshape(len(now), -1).max(axis=1) for here, now in zip(kept, (mean, std), strict=True)))
-            differing = index_B[apart > TOLERANCE * mean.std()]
+            differing = index_B[~(apart <= TOLERANCE * mean.std())]
             if not len(differing):
                 return
             found = f"image {differing[0]} differs"
