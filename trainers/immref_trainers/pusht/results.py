@@ -61,7 +61,7 @@ class Difference:
     def verdict(self) -> str:
         """Different only where 0 lies outside both 95 % intervals, Student's over the seeds: 12.7 errors for two, 4.3 for three."""
         if self.seeds < 2:
-            return "undecided, since another training seed may say otherwise"
+            return "undecided with one training seed"
         if abs(self.mean) <= max(1.96 * self.over_starts, float(t.ppf(0.975, self.seeds - 1)) * self.over_seeds):
             return "no different"
         return "better" if self.mean > 0 else "worse"
@@ -129,7 +129,7 @@ def table(comparison: PolicyComparison) -> Table:
     return Table(
         "Policies in the simulator (Table 2)",
         f"Score in per cent: largest coverage of an episode over 0.95, at most 100; mean over {run.evaluation.num_samples} starts, and "
-        f"over the last {shown} evaluations or of the best one; ± is the standard error over {len(vanilla)} training seed"
+        f"over the last {shown} evaluation{'' if shown == 1 else 's'} or of the best one; ± is the standard error over {len(vanilla)} training seed"
         f"{'' if len(vanilla) == 1 else 's'}. Solved: share of the last evaluation's episodes. Against vanilla: difference of the last "
         "evaluation from the same starts, ± its standard error over the starts. Action error: pixels, on held-out demonstrations. "
         "E n²: of the noise of training, 1 for standard normal noise.",
