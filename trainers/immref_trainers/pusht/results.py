@@ -129,8 +129,8 @@ def table(comparison: PolicyComparison) -> Table:
     return Table(
         "Policies in the simulator (Table 2)",
         f"Score in per cent: largest coverage of an episode over 0.95, at most 100; mean over {run.evaluation.num_samples} starts, and "
-        f"over the last {shown} evaluation{'' if shown == 1 else 's'} or of the best one; ± is the standard error over {len(vanilla)} training seed"
-        f"{'' if len(vanilla) == 1 else 's'}. Solved: share of the last evaluation's episodes. Against vanilla: difference of the last "
+        f"over the last {shown} evaluations or of the best one; ±: standard error over the training seeds, {len(vanilla)} here. "
+        "Solved: share of the last evaluation's episodes. Against vanilla: difference of the last "
         "evaluation from the same starts, ± its standard error over the starts. Action error: pixels, on held-out demonstrations. "
         "E n²: of the noise of training, 1 for standard normal noise.",
         [
