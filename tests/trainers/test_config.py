@@ -129,7 +129,7 @@ def end(*at_steps, **others):
         ({"sampler": lambda: Sampler(timestep_spacing="trailing")}, "sampler.timestep_spacing='trailing' needs sampler.method 'ddim'"),
         ({"sampler": lambda: Sampler("ddim", "trialing")}, "sampler.timestep_spacing must be one of .*; did you mean 'trailing'"),
         ({"sampler": Sampler("ddim")}, "sampler.method must be euler where objective.method is flow, got ddim"),
-        ({"objective": DDIM["objective"]}, "sampler.method must be ddim where objective.method is ddpm, got euler"),
+        ({"objective": DDIM["objective"]}, "sampler.method must be ddim or ddpm where objective.method is ddpm, got euler"),
         (
             DDIM | {"sampler": Sampler("ddim", "linspace")} | end(RUN.max_train_steps, sampler_steps=(4, 1)),
             r"evaluation.sampler_steps must lie in \[2, 1000\] with spacing linspace, got \[4, 1\]",
