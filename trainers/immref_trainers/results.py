@@ -3,6 +3,7 @@
 import math
 import statistics
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 from immref import Pairing
 from immref.miscibility import Skew
@@ -123,6 +124,17 @@ class RolledPoint:
 Evaluated = Point | RolledPoint
 
 
+class HasRun(Protocol):
+    """The outcome of a run, whatever was measured."""
+
+    @property
+    def run(self) -> Run:
+        """Its record."""
+
+
+Ran = TypeVar("Ran", bound=HasRun)
+
+
 @dataclass(frozen=True)
 class Dose:
     """What pairing did to the noise, and what it cost.
@@ -239,8 +251,13 @@ def written(values: list[float], digits: int = 3) -> str:
 
 def by_pairing(comparison: Comparison) -> dict[Pairing, list[Outcome]]:
     """The outcomes of every seed, grouped by pairing in the order they were asked for."""
-    groups: dict[Pairing, list[Outcome]] = {}
-    for outcome in comparison.outcomes:
+    return grouped(comparison.outcomes)
+
+
+def grouped(outcomes: list[Ran]) -> dict[Pairing, list[Ran]]:
+    """Outcomes of runs by their pairings, in the order in which these come."""
+    groups: dict[Pairing, list[Ran]] = {}
+    for outcome in outcomes:
         groups.setdefault(outcome.run.pairing, []).append(outcome)
     return groups
 

@@ -19,7 +19,8 @@ def learned(network: torch.nn.Module, frozen: set[str]) -> dict[str, torch.Tenso
 
 def learn(network: torch.nn.Module, frozen: set[str], tensors: dict[str, torch.Tensor]) -> None:
     """Take what `learned` gave; frozen weights stay."""
-    network.load_state_dict({name: network.state_dict()[name] for name in frozen} | tensors)
+    state = network.state_dict()
+    network.load_state_dict({name: state[name] for name in frozen} | tensors)
 
 
 def twin(network: torch.nn.Module) -> torch.nn.Module:

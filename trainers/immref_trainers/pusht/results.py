@@ -8,7 +8,7 @@ from scipy.stats import t
 
 from immref import Pairing
 from immref_trainers.config import Run
-from immref_trainers.results import Dose, Environment, RolledPoint, counted, spread
+from immref_trainers.results import Dose, Environment, RolledPoint, counted, grouped
 from immref_trainers.tables import Table
 
 LAST = 10  # evaluations whose mean the paper reports
@@ -67,14 +67,6 @@ class Difference:
         return "better" if self.mean > 0 else "worse"
 
 
-def by_pairing(outcomes: list[PolicyOutcome]) -> dict[Pairing, list[PolicyOutcome]]:
-    """The outcomes of every seed, in the order in which pairings were asked for."""
-    groups: dict[Pairing, list[PolicyOutcome]] = {}
-    for outcome in outcomes:
-        groups.setdefault(outcome.run.pairing, []).append(outcome)
-    return groups
-
-
 def last_ten(outcome: PolicyOutcome, count: int) -> float:
     """Mean score of the last evaluations, ten or as many as there are."""
     return statistics.fmean(point.scores[count].score for point in outcome.curve[-LAST:])
@@ -101,13 +93,13 @@ def standard_error(values: list[float]) -> float:
 
 def percent(values: list[float]) -> str:
     """'82.8 ± 1.2', mean and standard error over the seeds, in per cent."""
-    mean, deviation = spread(values)
-    return f"{100 * mean:.1f}" if math.isnan(deviation) else f"{100 * mean:.1f} ± {100 * deviation / math.sqrt(len(values)):.1f}"
+    mean = f"{100 * statistics.fmean(values):.1f}"
+    return f"{mean} ± {100 * standard_error(values):.1f}" if len(values) > 1 else mean
 
 
 def table(comparison: PolicyComparison) -> Table:
     """Table 2: coverage under each pairing."""
-    groups = by_pairing(comparison.outcomes)
+    groups = grouped(comparison.outcomes)
     vanilla = groups[Pairing()]
     counts = vanilla[0].run.evaluation.sampler_steps
     rows = []
@@ -148,7 +140,7 @@ def table(comparison: PolicyComparison) -> Table:
 
 def findings(comparison: PolicyComparison) -> list[str]:
     """Whether a pairing's policies are better than vanilla's."""
-    vanilla, *others = by_pairing(comparison.outcomes).items()
+    vanilla, *others = grouped(comparison.outcomes).items()
     sentences = []
     for pairing, outcomes in others:
         for count in outcomes[0].run.evaluation.sampler_steps:
