@@ -48,7 +48,7 @@ def small() -> Run:
         optimizer=Optimizer(
             1e-3, lr_scheduler="cosine", lr_warmup_steps=100, weight_decay=1e-6, betas=(0.95, 0.999), ema_decay=0.999, ema_power=0.75
         ),
-        evaluation=Evaluation(at_steps=(1_000, 2_000), sampler_steps=(10,), num_samples=200, temperatures=()),
-        train_batch_size=128,
-        max_train_steps=2_000,
+        evaluation=Evaluation(at_steps=(1_000, 2_000, 3_000), sampler_steps=(10,), num_samples=200, temperatures=()),
+        train_batch_size=256,
+        max_train_steps=3_000,
     )
