@@ -11,7 +11,7 @@ from tox.plugin import impl
 from tox.tox_env.api import ToxEnv
 from tox.tox_env.errors import Skip
 
-NEEDS_CUDA = ("torch-cuda",)
+NEEDS_CUDA = ("torch-cuda", "cupy")
 
 
 @impl

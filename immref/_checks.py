@@ -4,6 +4,8 @@ import math
 import numbers
 import operator
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -136,6 +138,22 @@ def check_finite(distances_B: Array, x: Array, noise: Array, name: str, *, wait:
             row = int(xp.argmax(xp.astype(bad_B, xp.uint8)))
             raise ValueError(f"{called} must be finite, got NaN or infinity in row {row} of {describe(array)}")
     raise overflow(x, noise, name)
+
+
+@contextmanager
+def room_for_gains(x_BD: Array) -> Iterator[None]:
+    """Say what needed the memory, where a library has none left for the matrices of an assignment."""
+    try:
+        yield
+    except Exception as error:
+        if not (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"):  # torch's is a RuntimeError
+            raise
+        count = x_BD.shape[0]
+        size = count**2 * (8 if str(x_BD.dtype).endswith("64") else 4) / 2**20
+        raise MemoryError(
+            f"linear assignment of {count:,} images needs several matrices of {size:,.0f} MiB on {device(x_BD)}, more than is free; "
+            f"assign smaller batches"
+        ) from error
 
 
 def overflow(x: Array, noise: Array, name: str) -> ValueError:

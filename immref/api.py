@@ -258,6 +258,10 @@ def _knn(chosen: Backend, x_BD: Array, *, pairing: Pairing, rng: Any, wait: bool
     """The nearest of k noises drawn for each image: collapsed, or literally where D is tiny."""
     xp = array_namespace(x_BD)
     (count, dimension), more = x_BD.shape, pairing.k - 1
+    if more and pairing.score == "l2" and dimension >= SMALLEST_DIMENSION and hasattr(chosen, "draw_and_collapse"):
+        results: tuple[Array, ...] = chosen.draw_and_collapse(chosen.generator(rng, x_BD), x_BD, more)
+        _checks.check_finite(results[2], x_BD, results[0], "noise", wait=wait)
+        return results
     g_BD, generator = _draw(chosen, x_BD, rng)
     if not more:
         distance_B = distances(x_BD, g_BD)
@@ -292,7 +296,8 @@ def _assign(chosen: Backend, x_BD: Array, *, pairing: Pairing, labels_B: Any, rn
 def _permute(chosen: Backend, x_BD: Array, noise_BD: Array, *, pairing: Pairing, labels_B: Any, **_: bool) -> tuple[Array, ...]:
     """The noises given, permuted towards the images; the solve waits for the device, so the check costs no extra wait."""
     solve = chosen.assign_batch if labels_B is None else partial(assign_within, chosen, labels_B=labels_B)
-    index_B, before_B, after_B, gap = solve(x_BD, noise_BD, pairing.cost, pairing.solver)
+    with _checks.room_for_gains(x_BD):
+        index_B, before_B, after_B, gap = solve(x_BD, noise_BD, pairing.cost, pairing.solver)
     _checks.check_finite(before_B, x_BD, noise_BD, "noise", wait=True)
     if math.isnan(gap):
         raise _checks.overflow(x_BD, noise_BD, "noise")

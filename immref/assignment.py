@@ -5,6 +5,7 @@ The B × B gains come from one matrix product on the device; they are solved on 
 Shape suffixes: B images and as many noises, D numbers per image.
 """
 
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -17,6 +18,7 @@ from immref._checks import Array, widest
 from immref.pairing import distances, inner
 
 Values = np.ndarray[Any, Any]
+Auction = Callable[[Array], tuple[Array, Array, Array]]  # gains to columns of rows, rows of columns and prices
 
 SMALL = 256  # rows up to which an exact solver alone is faster than an auction before it
 
@@ -39,6 +41,16 @@ def assign_batch(x_BD: Array, noise_BD: Array, cost: str, solver: str) -> tuple[
     xp = array_namespace(x_BD)
     order_B, gap = solve(to_host(gains(x_BD, noise_BD, cost)), solver)
     index_B = xp.asarray(order_B, dtype=widest(x_BD, "signed integer"), device=device(x_BD))
+    return index_B, distances(x_BD, noise_BD), distances(x_BD, xp.take(noise_BD, index_B, axis=0)), gap
+
+
+def auctioned(x_BD: Array, noise_BD: Array, cost: str, solver: str, run: Auction) -> tuple[Array, Array, Array, float]:
+    """The same by an auction that a backend runs on the device; gains that are not finite yield the identity and a gap of NaN."""
+    xp = array_namespace(x_BD)
+    gain_BB = gains(x_BD, noise_BD, cost)
+    index_B, gap = xp.arange(x_BD.shape[0], device=device(x_BD)), np.nan
+    if bool(xp.max(xp.abs(gain_BB)) <= xp.finfo(gain_BB.dtype).max / 16):
+        index_B, gap = finish(gain_BB, *run(gain_BB), solver)
     return index_B, distances(x_BD, noise_BD), distances(x_BD, xp.take(noise_BD, index_B, axis=0)), gap
 
 

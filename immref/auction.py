@@ -8,9 +8,13 @@ each other eps by eps.
 Shape suffixes: B rows and columns, F rows without a column.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
+
+from immref._checks import Array
 
 Values = np.ndarray[Any, Any]
 
@@ -18,6 +22,8 @@ START = 1.25  # standard deviations above a column's mean gain at which its pric
 PHASES = ((0.02, 0.02), (0.005, 0.01))  # eps as a share of the room to gain, a row and at most; the share of rows left over
 LEFT = PHASES[-1][1]
 MOST_BIDS = 40  # a row and phase
+ROUNDS_A_LOOK = 16  # on a device, where all rows bid in every round, between two looks at how many are left
+MOST_ROUNDS = 512  # of a phase there; the exact solver goes on from the prices
 
 
 def run(gain_BB: Values) -> tuple[Values, Values, Values]:
@@ -38,6 +44,16 @@ def run(gain_BB: Values) -> tuple[Values, Values, Values]:
     room = (gain_BB - price_B).max(axis=1).mean() + price_B.mean() - gain_BB.mean()  # whatever the columns' own means are
     for eps, left in PHASES:
         taken_B, owner_B = phase(gain_BB, price_B, gain_BB.dtype.type(eps * room), left)
+    return taken_B, owner_B, price_B
+
+
+def run_on_device(gain_BB: Array, phase: Callable[[Array, Array, Array, float], tuple[Array, Array]]) -> tuple[Array, Array, Array]:
+    """The same with a device's own `phase(gains, prices, eps, left)`; `eps` is a 0-d array, so nothing waits to know it."""
+    xp = array_namespace(gain_BB)
+    price_B = xp.mean(gain_BB, axis=0) + START * xp.std(gain_BB - xp.mean(gain_BB, axis=1, keepdims=True), axis=0)
+    room = xp.mean(xp.max(gain_BB - price_B, axis=1)) + xp.mean(price_B) - xp.mean(gain_BB)
+    for eps, left in PHASES:
+        taken_B, owner_B = phase(gain_BB, price_B, eps * room, left)
     return taken_B, owner_B, price_B
 
 

@@ -36,6 +36,9 @@ class BackendError(RuntimeError):
 class Backend(Protocol):
     """What a backend module provides. All but `normal` and `radial` are deterministic.
 
+    It may offer ``draw_and_collapse(rng, x_BD, more)`` besides: `collapse` of what `normal` and then `radial` draw for `more`
+    further candidates, in one piece; KNN is then drawn by it.
+
     Shape suffixes: B images, K candidates, D numbers per image.
     """
 
@@ -146,7 +149,8 @@ def carry_in(backend: Backend, *arrays: Array) -> tuple[Array, ...]:
     for array in arrays:
         library = library_of(array)
         if not backend.accepts(array) and library != "numpy":
-            raise TypeError(f"backend {backend.name!r} takes its own arrays or NumPy's, got {library}; set {VARIABLE}=reference or convert")
+            where = f"{library} on {array.device}" if library == "torch" else library
+            raise TypeError(f"backend {backend.name!r} takes its own arrays or NumPy's, got {where}; set {VARIABLE}=reference or convert")
     return tuple(array if backend.accepts(array) else backend.asarray(array, asked_device()) for array in arrays)
 
 

@@ -3,18 +3,12 @@
 import torch
 from torch import Tensor
 
-from immref.auction import PHASES, START
-
-ROUNDS_A_LOOK = 16
-MOST_ROUNDS = 512  # a phase; where rows want the same, the exact solver goes on from the prices
+from immref.auction import MOST_ROUNDS, ROUNDS_A_LOOK, run_on_device
 
 
 def run(gain_BB: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As the reference's; of equal bids the last row's wins."""
-    price_B = gain_BB.mean(dim=0) + START * (gain_BB - gain_BB.mean(dim=1, keepdim=True)).std(dim=0, correction=0)
-    room = (gain_BB - price_B).amax(dim=1).mean() + price_B.mean() - gain_BB.mean()
-    for eps, left in PHASES:
-        taken_B, owner_B = phase(gain_BB, price_B, eps * room, left)
+    taken_B, owner_B, price_B = run_on_device(gain_BB, phase)
     return taken_B, owner_B, price_B
 
 

@@ -15,7 +15,7 @@ from scipy import stats
 from immref_spec.bands import Band, Values
 
 FALSE_FAIL = 1e-6
-VERDICTS = 150
+VERDICTS = 180
 LEVEL = FALSE_FAIL / VERDICTS
 
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 import immref
 from immref import KNN, LinearAssignment, Pairing, Seed
-from immref_spec import compare, oracles
+from immref_spec import bands, compare, oracles
 from immref_spec.strategies import Values
 from immref_spec.subjects import Subject
 
@@ -92,9 +92,9 @@ def test_normal_is_standard_normal(subject: Subject) -> None:
         compare.chi_square(float(np.sum(n_BD**2)), count, f"variance of normal in {dtype}")
         compare.uniform(stats.norm.cdf([np.sum(n_BD) / np.sqrt(count)]), f"mean of normal in {dtype}")
         compare.uniform(stats.norm.cdf(n_BD[:, :128]), f"law of normal in {dtype}")
-        compare.independent(n_BD[: rows // 2], n_BD[rows // 2 :], f"halves of normal in {dtype}")
-        compare.independent(n_BD[::2], n_BD[1::2], f"neighbouring rows of normal in {dtype}")
-        compare.independent(n_BD[:, ::2], n_BD[:, 1::2], f"neighbouring columns of normal in {dtype}")
+        for apart in 2 ** np.arange(9):  # where a block's threads, or a word's halves, may lie
+            compare.independent(n_BD[:-apart], n_BD[apart:], f"rows of normal, {apart} apart, in {dtype}")
+            compare.independent(n_BD[:, :-apart], n_BD[:, apart:], f"columns of normal, {apart} apart, in {dtype}")
 
 
 @pytest.mark.parametrize("df", [63, 3071])
@@ -115,3 +115,30 @@ def test_radial_follows_its_laws(subject: Subject, df: int) -> None:
         compare.independent(v_BK[: shape[0] // 2], v_BK[shape[0] // 2 :], f"{name} across the halves of the batch")
         compare.independent(v_BK[::2], v_BK[1::2], f"{name} of neighbouring images")
         compare.independent(v_BK[:, ::2], v_BK[:, 1::2], f"{name} of neighbouring candidates")
+
+
+@pytest.mark.parametrize("more", [1, 7, 200])
+@pytest.mark.parametrize("dimension", [64, 333, 3072])
+def test_the_fused_draw_is_its_parts(subject: Subject, dimension: int, more: int) -> None:
+    """Where a backend offers `draw_and_collapse`, it gives what `collapse` makes of the draws of `normal` and `radial`."""
+    fused = getattr(subject.backend, "draw_and_collapse", None)
+    if fused is None:
+        return
+    rng = np.random.default_rng(dimension)
+    for dtype in [dtype for dtype in subject.dtypes if dtype != "float16"]:
+        x_BD = rng.standard_normal((6, dimension)).astype(dtype)
+        x_BD[1] = 0
+        whole, parts = (subject.backend.generator(BASE, subject.asarray(x_BD)) for _ in range(2))
+        x = subject.asarray(x_BD)
+        n_BD, index_B, *distances = (subject.asnumpy(v) for v in fused(whole, x, more))
+        g = subject.backend.normal(parts, (6, dimension), x)
+        scalars = subject.backend.radial(parts, dimension - 1, (6, more), x)
+        m_BD, same_B, *expected = (subject.asnumpy(v) for v in subject.backend.collapse(x, g, *scalars))
+        what = f"with {more} further candidates at D = {dimension} in {dtype}, in one piece"
+        compare.same(index_B.tolist(), same_B.tolist(), f"index {what}")
+        rounding = bands.Band(4 * np.finfo(dtype).eps * (1 + np.abs(m_BD)), "4 eps: the same arithmetic")
+        compare.within(n_BD, m_BD, rounding, f"noise {what}")
+        for name, v_B, w_B in zip(("before", "after"), distances, expected, strict=True):
+            compare.within(v_B, w_B, bands.Band(4 * np.finfo(dtype).eps * w_B, "4 eps: the same arithmetic"), f"{name} {what}")
+        apart = subject.asnumpy(subject.backend.normal(whole, (4096,), x)), subject.asnumpy(subject.backend.normal(parts, (4096,), x))
+        compare.same_bits(*apart, f"what both generators draw next, {what}")

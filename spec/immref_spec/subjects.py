@@ -74,12 +74,23 @@ def tensors() -> Subject:
     return _subject("torch-reference", reference, lambda values: torch.tensor(values, device=dispatch.asked_device() or "cpu"), to_host)
 
 
+def guests() -> Subject:
+    """The CuPy backend on torch's CUDA tensors."""
+    import torch
+
+    backend = dispatch.load("cupy")
+    if reason := backend.unavailable(dispatch.asked_device()):
+        raise BackendError(f"subject 'cupy-torch' cannot run: {reason}")
+    return _subject("cupy-torch", backend, lambda values: torch.tensor(values, device=dispatch.asked_device() or "cuda"), backend.asnumpy)
+
+
 ARRAYS: dict[str, tuple[Callable[[], Subject], str]] = {
     "strict": (lambda: strict("strict", "device1"), "array-api-strict"),
     "strict-no-float64": (lambda: strict("strict-no-float64", "no_float64"), "array-api-strict>=2.6"),
     "jax": (jax, "jax"),
     "torch-reference": (tensors, "torch"),
-}  # the reference on another library's arrays: how to make the subject, and what to install
+    "cupy-torch": (guests, "immref[torch,cupy]"),
+}  # an implementation on another library's arrays: how to make the subject, and what to install
 
 
 def known() -> tuple[str, ...]:

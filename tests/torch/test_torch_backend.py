@@ -12,7 +12,7 @@ from scipy import stats
 import immref
 import immref.assignment
 import immref_torch
-from immref import KNN, BackendError, LinearAssignment, Seed, Vanilla, dispatch, reference
+from immref import KNN, BackendError, LinearAssignment, Seed, Vanilla, api, dispatch, reference
 from immref.diffusion import corrupt, velocity
 from immref.pairing import distances
 from immref.records import COSTS
@@ -20,7 +20,7 @@ from immref_spec import oracles, subjects
 from immref_spec.judging import judge
 from immref_spec.mutants_around import AROUND
 from immref_spec.strategies import Case
-from immref_torch.assignment import auctioned
+from immref_torch import auction
 from immref_torch.noise import accepted, chi2, chi2_without_waiting
 
 B, D = 12, 80
@@ -167,7 +167,7 @@ def test_the_auction_of_accelerators_is_a_permutation_with_a_true_certificate(sh
     best = gain[np.arange(len(x)), oracles.best_permutation(-gain)].sum()
     rounding = len(x) * np.finfo(np.float64).eps * np.abs(gain).sum(axis=1).max()
     for solver in ("auto", "auction"):
-        index_B, before_B, after_B, gap = auctioned(x, noise, cost, solver)
+        index_B, before_B, after_B, gap = immref.assignment.auctioned(x, noise, cost, solver, auction.run)
         assert sorted(index_B.tolist()) == list(range(len(x)))
         assert torch.equal(after_B, distances(x, noise[index_B]))
         assert torch.equal(before_B, distances(x, noise))
@@ -182,7 +182,7 @@ def test_the_auction_of_accelerators_stays_near_the_optimum_and_off_the_host(mon
     case, solved = Case((500, 64), 1, "normal", seed=0), []
     monkeypatch.setattr(immref.assignment, "by_scipy", lambda cost: solved.append(len(cost)) or oracles.best_permutation(cost))
     x, noise = torch.from_numpy(case.images("float32")), torch.from_numpy(case.noises("float32"))
-    assert 0 < auctioned(x, noise, "l2", "auction")[3] <= 0.02
+    assert 0 < immref.assignment.auctioned(x, noise, "l2", "auction", auction.run)[3] <= 0.02
     assert solved
     assert max(solved) <= 0.01 * 500
 
@@ -190,7 +190,7 @@ def test_the_auction_of_accelerators_stays_near_the_optimum_and_off_the_host(mon
 def test_the_auction_of_accelerators_lets_values_that_are_not_finite_through_to_the_check():
     x = torch.ones(300, 8)
     noise = torch.full((300, 8), torch.nan)
-    index_B, before_B, _, gap = auctioned(x, noise, "l2", "auction")
+    index_B, before_B, _, gap = immref.assignment.auctioned(x, noise, "l2", "auction", auction.run)
     assert index_B.tolist() == list(range(300))
     assert before_B.isnan().all()
     assert np.isnan(gap)
@@ -205,3 +205,14 @@ def test_the_cheap_test_of_chi2_never_settles_what_the_exact_one_refuses():
         inside = u > 0
         v = (1 + z / (9 * d) ** 0.5) ** 3
         assert accepted(z[inside], v[inside], -torch.log(u[inside]) + 1e-12, d).all()
+
+
+@pytest.mark.parametrize("dimension", [8, 3072])
+@pytest.mark.parametrize("pairing", [Vanilla(), KNN(8), KNN(8, "dot"), KNN(200)], ids=str)
+def test_on_an_accelerator_knn_never_waits(pairing, dimension):
+    """Meta tensors have no values: whatever reads one, as waiting for a device does, raises."""
+    x_BD = torch.empty(4, dimension, device="meta")
+    noise_BD, index_B, before_B, after_B = api._knn(immref_torch, x_BD, pairing=pairing, rng=None, wait=False)
+    assert (noise_BD.shape, index_B.shape, before_B.shape, after_B.shape) == (x_BD.shape, (4,), (4,), (4,))
+    with pytest.raises(RuntimeError):
+        immref_torch.assign_batch(x_BD, noise_BD, "l2", "scipy")
