@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def command(monkeypatch, *argv):
 
 def test_every_knn_keeps_the_drop_that_its_arithmetic_allows():
     """A distance is off by at most 4 roundoffs of about itself in float16, so a wrong choice loses at most twice that."""
-    kept = knn.drop_kept("torch", D, K)
+    kept = knn.drop_kept(CPU, D, K)
     expected = theory.knn(D, batches.STD**2, K)
     lost = 8 * HALF * expected.before / (expected.before - expected.after)
     assert kept[OURS] == pytest.approx(1, abs=5 * knn.PRECISION)
@@ -67,7 +68,7 @@ def test_the_nearest_of_k_noises_has_the_law_of_algorithm_1(name):
     """S(|n - x|²)^k of the chosen noise is uniform; with k - 1 candidates the p-value would be below 1e-12."""
     torch.manual_seed(0)
     x_BD = torch.from_numpy(batches.images(NORMAL, 8000, 64))
-    noise_BD = knn.ways(x_BD, 8, 2**40)[name]()
+    noise_BD = knn.ways(x_BD, 8, 2**40, CPU)[name]()
     squared_B = (noise_BD - x_BD).square().sum(1).numpy()
     uniform_B = ncx2.sf(squared_B, 64, x_BD.square().sum(1).numpy()) ** 8
     assert kstest(uniform_B, "uniform").pvalue > 1e-6
@@ -75,7 +76,7 @@ def test_the_nearest_of_k_noises_has_the_law_of_algorithm_1(name):
 
 def test_brute_force_and_the_official_form_return_noise_for_every_image():
     x_BD = torch.from_numpy(batches.images(NORMAL, 9, D))
-    for way in knn.ways(x_BD, K, 2**40).values():
+    for way in knn.ways(x_BD, K, 2**40, CPU).values():
         noise_BD = way()
         assert noise_BD.shape == x_BD.shape
         assert noise_BD.dtype == torch.float32
@@ -84,9 +85,9 @@ def test_brute_force_and_the_official_form_return_noise_for_every_image():
 
 def test_what_would_draw_too_much_is_left_out():
     x_BD = torch.zeros(2, D)
-    assert list(knn.ways(x_BD, K, 2 * D * K)) == [PLAIN, OURS, BRUTE, OFFICIAL]
-    assert list(knn.ways(x_BD, K, 2 * D * K - 1)) == [PLAIN, OURS]
-    assert SCIPY not in assignment.call_ways(x_BD, x_BD, "l2", 1)
+    assert list(knn.ways(x_BD, K, 2 * D * K, CPU)) == [PLAIN, OURS, BRUTE, OFFICIAL]
+    assert list(knn.ways(x_BD, K, 2 * D * K - 1, CPU)) == [PLAIN, OURS]
+    assert SCIPY not in assignment.call_ways(x_BD, x_BD, "l2", 1, "torch")
     sentences = list(run.left_out(TINY))
     assert len(sentences) == 2
     assert "batch 16" in sentences[0]
@@ -98,7 +99,7 @@ def contest(request):
     """Images, noises and what each contestant made of them: (cost, x, noise, calls, solves)."""
     x_BD = torch.from_numpy(batches.images(PHOTOS, 48, D))
     noise_BD = torch.from_numpy(np.random.default_rng(1).standard_normal((48, D), dtype=np.float32))
-    arguments = (x_BD, noise_BD, request.param, 48)
+    arguments = (x_BD, noise_BD, request.param, 48, "torch")
     calls = measure.side_by_side(assignment.call_ways(*arguments), 0)
     return request.param, x_BD, noise_BD, calls, measure.side_by_side(assignment.solve_ways(*arguments), 0)
 
@@ -146,17 +147,17 @@ def test_the_gap_that_the_near_exact_solver_certifies_covers_what_it_lost(contes
 
 def test_without_lap_exactness_is_scipy_s_alone(monkeypatch):
     x_BD = torch.from_numpy(batches.images(PHOTOS, 8, D))
-    assert (LAP in assignment.call_ways(x_BD, x_BD, "l2", 8)) == (solvers.lap_module() is not None)
+    assert (LAP in assignment.call_ways(x_BD, x_BD, "l2", 8, "torch")) == (solvers.lap_module() is not None)
     seen = []
     assignment.without_lap(lambda: seen.append(solvers.lap_module()))
     assert seen == [None]
     monkeypatch.setattr(solvers, "lap_module", lambda: None)
-    assert LAP not in assignment.call_ways(x_BD, x_BD, "l2", 8)
+    assert LAP not in assignment.call_ways(x_BD, x_BD, "l2", 8, "torch")
 
 
 def test_where_all_images_are_one_nothing_can_drop():
     x_BD = torch.from_numpy(batches.images(EQUAL, 8, D))
-    calls = measure.side_by_side(assignment.call_ways(x_BD, torch.randn(8, D), "l2", 8), 0)
+    calls = measure.side_by_side(assignment.call_ways(x_BD, torch.randn(8, D), "l2", 8, "torch"), 0)
     assert assignment.drops_kept(x_BD, torch.randn(8, D), calls, "l2") == {}
 
 
@@ -223,6 +224,25 @@ def test_a_solver_s_target_is_about_the_solver_alone(ms, verdict):
     found = verdicts(*calls, *solves)
     assert found["near-exact, l2, batch 1024: ≥ 8 × SciPy"] == verdict
     assert found["near-exact, l2, every batch: certified gap ≤ 2%"] == "missed"
+
+
+@pytest.mark.parametrize(("ms", "times", "verdict"), [(4.9, 1.6, "missed"), (5.1, 1.4, "met")])
+def test_a_gpu_is_held_to_its_own_targets(ms, times, verdict):
+    knn_case, case = Case("knn", 1024, settings.PIXELS, k=8), Case("linear_assignment", 1024, settings.PIXELS, cost="l2", data=PHOTOS)
+    rows = [row(knn_case, place, "call", OURS, 1.0, times_plain=times) for place in ("torch cuda", "cupy cuda")]
+    rows += [row(case, place, "call", NEAR, took) for place, took in ((CPU, ms), ("cupy cuda", 1.0))]
+    found = {target.goal: target.verdict for target in targets.on_gpu(Record(WHERE, None, False, tuple(rows), (), 1.0))}
+    assert found.pop("KNN, cupy cuda, 1024 × 3072, k 8: ≤ 1.5 × plain noise") == verdict
+    assert found.pop("near-exact, cupy cuda, l2, batch 1024: ≥ 5 × the CPU") == verdict
+    assert set(found.values()) == {"not run"}
+    assert targets.on_gpu(Record(WHERE, None, False, (), (), 1.0)) == []
+
+
+@pytest.mark.parametrize(("reason", "expected"), [(None, ["torch cpu", "torch cuda", "cupy cuda"]), ("no", ["torch cpu", "torch cuda"])])
+def test_a_gpu_is_measured_under_every_backend_that_runs(monkeypatch, reason, expected):
+    monkeypatch.setattr(dispatch, "load", lambda name: SimpleNamespace(unavailable=lambda device: reason))
+    assert list(run.places("cuda")) == expected
+    assert list(run.places("cpu")) == ["torch cpu"]
 
 
 @pytest.fixture

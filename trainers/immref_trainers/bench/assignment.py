@@ -4,6 +4,7 @@ Shape suffixes: B images and as many noises, D numbers per image.
 """
 
 from functools import partial
+from importlib import import_module
 from typing import Any, Literal
 from unittest.mock import patch
 
@@ -13,16 +14,15 @@ from torch import Tensor
 
 import immref
 from immref import assignment
-from immref_torch import auction
 from immref_trainers.bench.measure import Measured, Way
 from immref_trainers.bench.results import EXACT, LAP, NEAR, OFFICIAL, PLAIN, PRODUCT, SCIPY
 
 Cost = Literal["l2", "sqeuclidean"]
 
 
-def call_ways(x_BD: Tensor, noise_BD: Tensor, cost: Cost, most_scipy: int) -> dict[str, Way]:
+def call_ways(x_BD: Tensor, noise_BD: Tensor, cost: Cost, most_scipy: int, backend: str) -> dict[str, Way]:
     """Whole calls, images and noises in, permuted noises out; and the two floors."""
-    ours = partial(immref.linear_assignment, x_BD, noise_BD, cost=cost, backend="torch")
+    ours = partial(immref.linear_assignment, x_BD, noise_BD, cost=cost, backend=backend)
     found: dict[str, Way] = {PLAIN: lambda: torch.randn_like(x_BD), PRODUCT: lambda: x_BD @ noise_BD.T}
     if len(x_BD) <= most_scipy:
         found[OFFICIAL] = lambda: noise_BD[torch.from_numpy(by_official(official_costs(x_BD, noise_BD))).to(x_BD.device)]
@@ -30,10 +30,10 @@ def call_ways(x_BD: Tensor, noise_BD: Tensor, cost: Cost, most_scipy: int) -> di
     return found | _ours(partial(ours, solver="auto"), partial(ours, solver="auction"))
 
 
-def solve_ways(x_BD: Tensor, noise_BD: Tensor, cost: Cost, most_scipy: int) -> dict[str, Way]:
+def solve_ways(x_BD: Tensor, noise_BD: Tensor, cost: Cost, most_scipy: int, backend: str) -> dict[str, Way]:
     """The solvers alone, their B × B matrix given where the product left it; each returns (permutation, gap)."""
     gain_BB = assignment.gains(x_BD, noise_BD, cost)
-    solver = partial(solve, gain_BB if x_BD.device.type != "cpu" else assignment.to_host(gain_BB))
+    solver = partial(solve, gain_BB if x_BD.device.type != "cpu" else assignment.to_host(gain_BB), backend)
     found: dict[str, Way] = {}
     if len(x_BD) <= most_scipy:
         costs_BB = official_costs(x_BD, noise_BD)
@@ -54,13 +54,14 @@ def without_lap(way: Way) -> Any:
         return way()
 
 
-def solve(gain_BB: Any, solver: str) -> tuple[Any, float]:
-    """The solver that `immref.linear_assignment` uses for this matrix: on an accelerator the auction stays there."""
+def solve(gain_BB: Any, backend: str, solver: str) -> tuple[Any, float]:
+    """The solver that `immref.linear_assignment` uses for this matrix: on an accelerator the backend's auction stays there."""
     if isinstance(gain_BB, np.ndarray):
         return assignment.solve(gain_BB, solver)
     if solver == "scipy" or len(gain_BB) <= assignment.SMALL:
         return assignment.solve(assignment.to_host(gain_BB), solver)
-    return assignment.finish(gain_BB, *auction.run(gain_BB), solver)
+    run: assignment.Auction = import_module(f"immref_{backend}.auction").run
+    return assignment.finish(gain_BB, *run(gain_BB), solver)
 
 
 def official_costs(x_BD: Tensor, noise_BD: Tensor) -> Tensor:

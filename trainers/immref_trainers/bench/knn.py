@@ -13,6 +13,7 @@ from torch.linalg import vector_norm
 
 import immref
 from immref import theory
+from immref.assignment import to_host
 from immref_trainers.bench.batches import STD
 from immref_trainers.bench.measure import Way
 from immref_trainers.bench.results import BRUTE, NUMPY, OFFICIAL, OURS, PLAIN
@@ -22,15 +23,15 @@ PRECISION = 0.005  # standard error of the share of the drop that ours keeps
 SHARED = 2**24  # numbers of candidates among which the choices are compared
 
 
-def ways(x_BD: Any, k: int, most_numbers: int) -> dict[str, Way]:
-    """The contestants on `x_BD`, a NumPy array or a tensor; each returns one noise per image."""
+def ways(x_BD: Any, k: int, most_numbers: int, place: str) -> dict[str, Way]:
+    """The contestants on `x_BD`, a NumPy array or a tensor of the device of `place`; each returns one noise per image."""
     if isinstance(x_BD, np.ndarray):
         rng = np.random.default_rng(0)
         return {
             PLAIN: lambda: rng.standard_normal(x_BD.shape, dtype=np.float32),
             OURS: lambda: immref.knn(x_BD, k, rng=rng, backend="reference"),
         }
-    found: dict[str, Way] = {PLAIN: lambda: torch.randn_like(x_BD), OURS: lambda: immref.knn(x_BD, k, backend="torch")}
+    found: dict[str, Way] = {PLAIN: lambda: torch.randn_like(x_BD), OURS: lambda: immref.knn(x_BD, k, backend=place.partition(" ")[0])}
     if k * x_BD.numel() <= most_numbers:
         found |= {BRUTE: lambda: brute_force(x_BD, k), OFFICIAL: lambda: official(x_BD, k)}
     return found
@@ -69,7 +70,7 @@ CHOICES = {BRUTE: float_choice, OFFICIAL: half_choice}
 
 
 @cache
-def drop_kept(library: str, dimension: int, k: int) -> dict[str, float]:
+def drop_kept(place: str, dimension: int, k: int) -> dict[str, float]:
     """For each way the share of exact KNN's drop in mean distance that it keeps; about 1 where it chooses as Algorithm 1 does.
 
     Ours draws no candidates that others could choose from: its drop is held against the expected one, for images of one
@@ -79,8 +80,8 @@ def drop_kept(library: str, dimension: int, k: int) -> dict[str, float]:
     expected = theory.knn(dimension, STD**2, k)
     drop = expected.before - expected.after
     total = int((expected.after_std / (drop * PRECISION)) ** 2) + 1
-    ours = {OURS: (expected.before - _mean_after(library, dimension, k, total)) / drop}
-    return ours if library == NUMPY else ours | _choices_kept(dimension, k)
+    ours = {OURS: (expected.before - _mean_after(place, dimension, k, total)) / drop}
+    return ours if place == NUMPY else ours | _choices_kept(dimension, k)
 
 
 def _choices_kept(dimension: int, k: int) -> dict[str, float]:
@@ -97,14 +98,15 @@ def _choices_kept(dimension: int, k: int) -> dict[str, float]:
     return {way: (before - distance) / (before - best) for way, distance in after.items()}
 
 
-def _mean_after(library: str, dimension: int, k: int, total: int) -> float:
+def _mean_after(place: str, dimension: int, k: int, total: int) -> float:
     """The mean distance of about `total` images of root mean square .5 to the noise that ours chose for them."""
+    backend, device = ("reference", "") if place == NUMPY else place.split(" ")
     rng, rows, sums, done = np.random.default_rng(1), max(1, CHUNK // dimension), 0.0, 0
     while done < total:
         x_BD = rng.standard_normal((rows, dimension), dtype=np.float32)
         x_BD *= STD * dimension**0.5 / np.linalg.norm(x_BD, axis=1, keepdims=True)
-        x: Any = torch.from_numpy(x_BD) if library != NUMPY else x_BD
-        noise_BD = np.asarray(immref.knn(x, k, rng=done, backend="torch" if library != NUMPY else "reference"))
+        x: Any = torch.from_numpy(x_BD).to(device) if device else x_BD
+        noise_BD = to_host(immref.knn(x, k, rng=done, backend=backend))
         sums += float(np.linalg.norm(noise_BD - x_BD, axis=1).sum(dtype=np.float64))
         done += rows
     return sums / done

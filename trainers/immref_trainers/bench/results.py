@@ -21,7 +21,7 @@ class Row:
 
     Attributes
     ----------
-    place : 'NumPy', 'torch cpu' or 'torch cuda:N'
+    place : 'NumPy', or backend and device: 'torch cpu', 'torch cuda', 'cupy cuda', the last on torch's tensors
     stage : 'call', images in and noise out, or 'solve', the assignment of a given B × B matrix
     ms : the least time of `calls`
     times_plain, times_official : in multiples of plain noise of the same shape, and of the official form, where they ran
@@ -62,8 +62,13 @@ class Record:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """The places of torch, the CPU first."""
-        return tuple(dict.fromkeys(row.place for row in self.rows if row.place.startswith("torch")))
+        """The places of tensors, the CPU first."""
+        return tuple(dict.fromkeys(row.place for row in self.rows if row.place != NUMPY))
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """The places on a GPU."""
+        return tuple(place for place in self.devices if place != CPU)
 
     def cases(self, method: str) -> list[Case]:
         """The cases of one method in the order in which they were measured."""

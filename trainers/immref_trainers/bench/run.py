@@ -11,12 +11,13 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from immref import BackendError, dispatch
 from immref import assignment as solvers
 from immref_trainers import environment
 from immref_trainers.bench import assignment, knn, write
 from immref_trainers.bench.batches import images
 from immref_trainers.bench.measure import Measured, side_by_side
-from immref_trainers.bench.results import NUMPY, OFFICIAL, PLAIN, Record, Row, Stage
+from immref_trainers.bench.results import CPU, NUMPY, OFFICIAL, PLAIN, Record, Row, Stage
 from immref_trainers.bench.settings import Case, Plan, Settings, plan
 from immref_trainers.results import Environment
 
@@ -30,7 +31,7 @@ def bench(settings: Settings, device: str, where: Environment, console: Console)
     ----------
     settings : Settings
     device : 'cpu' or a CUDA device
-        CUDA is measured beside the CPU, never instead.
+        CUDA is measured beside the CPU, never instead, and with the CuPy backend where that runs.
     where : Environment
     console : Console
         Shows progress and tables.
@@ -42,8 +43,7 @@ def bench(settings: Settings, device: str, where: Environment, console: Console)
         lap = solvers.lap_module()
         console.print("\n".join(write.header(where, lap and lap.__version__)), highlight=False, markup=False)
         began, todo = time.perf_counter(), plan(settings.quick)
-        devices = ("cpu", device) if device.startswith("cuda") else ("cpu",)
-        rows = tuple(measure(todo, devices, console))
+        rows = tuple(measure(todo, places(device), console))
     record = Record(where, lap and lap.__version__, settings.quick, rows, tuple(left_out(todo)), time.perf_counter() - began)
     console.print(f"\n{write.text(record)}", highlight=False, markup=False, soft_wrap=True)
     if settings.output_dir is not None:
@@ -52,7 +52,18 @@ def bench(settings: Settings, device: str, where: Environment, console: Console)
     return record
 
 
-def measure(todo: Plan, devices: tuple[str, ...], console: Console) -> Iterator[Row]:
+def places(device: str) -> tuple[str, ...]:
+    """Where tensors are paired: by torch on the CPU, and on a GPU by both backends, as far as they run."""
+    if not device.startswith("cuda"):
+        return (CPU,)
+    try:
+        cupy = dispatch.load("cupy").unavailable(device) is None
+    except BackendError:
+        cupy = False
+    return (CPU, f"torch {device}", f"cupy {device}") if cupy else (CPU, f"torch {device}")
+
+
+def measure(todo: Plan, at: tuple[str, ...], console: Console) -> Iterator[Row]:
     """The rows of every case, a line for each case as it is done."""
     bar = Progress(
         TextColumn("{task.description}"),
@@ -65,32 +76,32 @@ def measure(todo: Plan, devices: tuple[str, ...], console: Console) -> Iterator[
         disable=not console.is_terminal,
     )
     for case in WARM_UP:  # libraries load, thread pools start: neither belongs to a contestant's time or memory
-        list(rows_of(case, dataclasses.replace(todo, seconds=0), devices))
+        list(rows_of(case, dataclasses.replace(todo, seconds=0), at))
     with bar:
         task = bar.add_task("", total=sum(case.work for case in todo.cases))
         for case in todo.cases:
             bar.update(task, description=str(case))
-            rows = list(rows_of(case, todo, devices))
+            rows = list(rows_of(case, todo, at))
             bar.advance(task, case.work)
             console.print(f"{case}: {write.line(rows)}", highlight=False, markup=False)
             yield from rows
 
 
-def rows_of(case: Case, todo: Plan, devices: tuple[str, ...]) -> Iterator[Row]:
+def rows_of(case: Case, todo: Plan, at: tuple[str, ...]) -> Iterator[Row]:
     """One case on every place."""
     x_BD = images(case.data, case.batch, case.dimension)
     if case.method == "knn":
         yield from knn_rows(case, x_BD, NUMPY, todo)
-    for device in devices:
-        yield from (knn_rows if case.method == "knn" else assignment_rows)(case, torch.tensor(x_BD, device=device), f"torch {device}", todo)
+    for place in at:
+        x = torch.tensor(x_BD, device=place.partition(" ")[2])
+        yield from (knn_rows if case.method == "knn" else assignment_rows)(case, x, place, todo)
 
 
 def knn_rows(case: Case, x_BD: Any, place: str, todo: Plan) -> Iterator[Row]:
-    """The contestants for KNN, all on one library and device."""
+    """The contestants for KNN, all at one place."""
     assert case.k is not None
-    library, _, device = place.partition(" ")
-    found = side_by_side(knn.ways(x_BD, case.k, todo.most_numbers), todo.seconds, device or "cpu")
-    kept = knn.drop_kept(library, case.dimension, case.k)
+    found = side_by_side(knn.ways(x_BD, case.k, todo.most_numbers, place), todo.seconds, place.partition(" ")[2] or "cpu")
+    kept = knn.drop_kept(place, case.dimension, case.k)
     for way in found:
         yield row(case, place, "call", way, found, kept.get(way), None)
 
@@ -99,7 +110,7 @@ def assignment_rows(case: Case, x_BD: torch.Tensor, place: str, todo: Plan) -> I
     """The contestants for linear assignment: whole calls, then the solvers alone."""
     assert case.cost is not None
     noise_BD = torch.from_numpy(np.random.default_rng(1).standard_normal(x_BD.shape, dtype=np.float32)).to(x_BD.device)
-    arguments = (x_BD, noise_BD, case.cost, todo.most_scipy)
+    arguments = (x_BD, noise_BD, case.cost, todo.most_scipy, place.partition(" ")[0])
     device = str(x_BD.device)
     found = side_by_side(assignment.call_ways(*arguments), todo.seconds, device)
     kept = assignment.drops_kept(x_BD, noise_BD, found, case.cost)

@@ -2,7 +2,7 @@
 
 from immref_trainers.bench.results import BRUTE, EXACT, LAP, NEAR, NUMPY, OFFICIAL, OURS, PLAIN, PRODUCT, SCIPY, Record, Row
 from immref_trainers.bench.settings import PHOTOS, PIXELS, Case
-from immref_trainers.bench.targets import targets
+from immref_trainers.bench.targets import on_gpu, targets
 from immref_trainers.tables import NOTHING, Table
 
 PAPER_BATCHES = (128, 256, 512, 1024)
@@ -19,7 +19,7 @@ def all_tables(record: Record) -> list[Table]:
     tables = [knn_numpy(record)]
     for place in record.devices:
         tables += [knn_time(record, place), knn_memory(record, place), calls(record, place), solvers(record, place), kept(record, place)]
-    return [*tables, *(table5(record, place) for place in record.devices), goals(record)]
+    return [*tables, *(table5(record, place) for place in record.devices), goals(record), *([goals_on_gpu(record)] if record.gpus else [])]
 
 
 def knn_numpy(record: Record) -> Table:
@@ -178,6 +178,17 @@ def goals(record: Record) -> Table:
         "X Nᵀ, which no solver can speed up, comes on top.",
         ["target", "found", "verdict"],
         [[target.goal, target.found or NOTHING, target.verdict] for target in targets(record)],
+    )
+
+
+def goals_on_gpu(record: Record) -> Table:
+    """Met or missed, on a GPU."""
+    return Table(
+        "Targets on a GPU",
+        "KNN against torch's normal draw of the same shape; assignment on photographs, whole calls, against the same solver on this "
+        "machine's CPU. Memory that CuPy takes for itself is not in the tables' peaks.",
+        ["target", "found", "verdict"],
+        [[target.goal, target.found or NOTHING, target.verdict] for target in on_gpu(record)],
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from immref_trainers.bench.results import CPU, EXACT, LAP, NEAR, NUMPY, OFFICIAL, OURS, SCIPY, Record, Row, Stage
-from immref_trainers.bench.settings import EQUAL, LATENTS, NORMAL, PHOTOS, PIXELS, REPEATED, Case
+from immref_trainers.bench.settings import EQUAL, LARGE, LATENTS, NORMAL, PHOTOS, PIXELS, REPEATED, Case
 
 MOST_TIMES_PLAIN = ((NUMPY, 8, 1.5), (NUMPY, 64, 1.5), (CPU, 8, 2.0), (CPU, 64, 2.0), (NUMPY, 1024, 3.0), (CPU, 1024, 3.0))
 LEAST_TIMES_FASTER = ((1024, PIXELS, 8, 10.0), (2048, LATENTS, 64, 40.0))  # batch, D, k: than the official form
@@ -27,6 +27,9 @@ SOLVERS = (  # cost, way, rival, batch, how many times faster at least
 )
 LEAST_KEPT, MOST_GAP = 0.99, 0.02  # near-exact
 MOST_TIMES_SCIPY = 1.5  # with duplicates
+MOST_TIMES_FUSED = 1.5  # on a GPU
+FUSED = ((1024, PIXELS, 8), (2048, LATENTS, 64), (64, LARGE, 64))  # batch, D, k
+LEAST_TIMES_CPU = 5.0  # a GPU's auction
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,31 @@ class Target:
 def targets(record: Record) -> list[Target]:
     """Every target that a CPU can be held to."""
     return [*_knn(record), *_solvers(record), *_near_exact(record), *_duplicates(record)]
+
+
+def on_gpu(record: Record) -> list[Target]:
+    """Every target that a GPU can be held to; none where none was measured."""
+    fused = [target for place in record.gpus if place.startswith("cupy") for target in _fused(record, place)]
+    return [*fused, *(target for place in record.gpus for target in _auction_on_gpu(record, place))]
+
+
+def _fused(record: Record, place: str) -> Iterator[Target]:
+    """KNN in one kernel, in multiples of torch's plain noise; torch itself starts some fifteen kernels, and has no target."""
+    for batch, dimension, k in FUSED:
+        rows = record.rows_of(Case("knn", batch, dimension, k=k), place)
+        times = {Case("knn", batch, dimension, k=k): rows[OURS].times_plain} if rows else {}
+        yield _largest(
+            f"KNN, {place}, {batch} × {dimension}, k {k}: ≤ {MOST_TIMES_FUSED:g} × plain noise", times, MOST_TIMES_FUSED, "{:.2f} ×"
+        )
+
+
+def _auction_on_gpu(record: Record, place: str) -> Iterator[Target]:
+    """The near-exact solver on the device against the same on the CPU of the machine, whole calls."""
+    for case, rows in record.each("linear_assignment", place, data=PHOTOS):
+        if case.batch >= 1024:
+            rows = {NEAR: rows[NEAR], f"{NEAR} on the CPU": record.rows_of(case, CPU)[NEAR]}
+            goal = f"{NEAR}, {place}, {case.cost}, batch {case.batch}: ≥ {LEAST_TIMES_CPU:g} × the CPU"
+            yield _faster(goal, rows, NEAR, f"{NEAR} on the CPU", LEAST_TIMES_CPU)
 
 
 def _knn(record: Record) -> Iterator[Target]:
