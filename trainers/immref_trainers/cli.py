@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +35,8 @@ commands
   verify    are a run's checkpoints whole, and does it repeat its steps bit for bit?    (immref verify RUN)
   bench     what pairing costs on this machine, beside the paper's Table 5; or in a recipe's training step   (immref bench RECIPE)
   advise    what pairing would do to your data, and which k    (digits, photos, a folder of images or an array file: --data PATH)
-  analyze   the paper's analyses of the noise: kl
+  analyze   why a pairing helps, or not: the figures of finished runs       (immref analyze RUN [RUN …], or a comparison; kl, dose, plane)
+  reproduce every figure and table of the paper in small, by one command each                                  (immref reproduce fig3)
   recipes   what can be trained
   doctor    what is usable here, and why not; a self-test
 
@@ -263,18 +265,55 @@ def run_advise(argv: list[str]) -> int:
     return 0
 
 
-def run_analyze(argv: list[str]) -> int:
-    """One of the paper's analyses."""
-    if not argv or argv[0] not in ANALYSES:
-        name = argv[0] if argv else ""
-        raise UsageError(f"analyze needs the name of an analysis, got {name!r}; known: {', '.join(ANALYSES)}{nearest_name(name, ANALYSES)}")
-    from immref_trainers.analysis import kl
+def _analyze_noise(name: str, argv: list[str]) -> int:
+    """An analysis that needs no run."""
+    module = import_module(f"immref_trainers.analysis.{name}")
+    settings = _settings(module.Settings(), argv, f"immref analyze {name}")
+    from rich.console import Console
 
-    kl.analyze(_settings(kl.Settings(), argv[1:], "immref analyze kl"))
+    console = Console()
+    module.analyze(settings, console if console.is_terminal else Console(width=LOG_WIDTH))
     return 0
 
 
-ANALYSES = ("kl",)
+def run_reproduce(argv: list[str]) -> int:
+    """Every figure and table of the paper in small."""
+    from rich.console import Console
+
+    from immref_trainers import reproduce
+
+    names, console = list(itertools.takewhile(lambda word: not word.startswith("-"), argv)), Console()
+    settings = _settings(reproduce.Settings(), argv[len(names) :], "immref reproduce [NAME]")
+    if not names:
+        reproduce.show(settings, console if console.is_terminal else Console(width=LOG_WIDTH))
+    return max((reproduce.reproduce(name, settings, main, console) for name in names), default=0)
+
+
+def run_analyze(argv: list[str]) -> int:
+    """The paper's analyses: one of the noise by its name, or all that finished runs allow."""
+    folders = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
+    if len(folders) == 1 and folders[0] in ANALYSES:
+        return _analyze_noise(folders[0], argv[1:])
+    if not folders or not all(Path(folder).is_dir() for folder in folders):
+        name = next((folder for folder in folders if not Path(folder).is_dir()), "")
+        known = f"known: {', '.join(ANALYSES)}{nearest_name(name, ANALYSES)}"
+        raise UsageError(f"analyze needs the folders of finished runs or the name of an analysis, got {name!r}; {known}")
+    from rich.console import Console
+
+    from immref_trainers import environment
+    from immref_trainers.analysis.settings import Settings
+
+    settings = _settings(Settings(), argv[len(folders) :], "immref analyze RUN [RUN …]")
+    from immref_trainers.analysis import command
+
+    with _usage():
+        device = environment.accelerator().device
+    console = Console()
+    command.analyze([Path(folder) for folder in folders], settings, device, console if console.is_terminal else Console(width=LOG_WIDTH))
+    return 0
+
+
+ANALYSES = ("kl", "dose", "plane")
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "compare": run_compare,
     "train": run_train,
@@ -284,6 +323,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "bench": run_bench,
     "advise": run_advise,
     "analyze": run_analyze,
+    "reproduce": run_reproduce,
     "recipes": run_recipes,
     "doctor": run_doctor,
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from immref import KNN, ImageScaling, Vanilla, schedules
+from immref import KNN, ImageScaling, Pairing, Vanilla, schedules
 from immref.diffusion import ddim_step
 from immref.exact import ExactField
 from immref.miscibility import curvature
@@ -32,7 +32,7 @@ def fits(images: Images, run: Run) -> bool:
     return not isinstance(run.network, TextUNet) and len(images.train) * math.prod(images.train.shape) <= MOST
 
 
-def table(images: Images, judge: Judge, run: Run, points: int = POINTS) -> Iterator[ExactRow]:
+def table(images: Images, judge: Judge, run: Run, points: int = POINTS, pairings: tuple[Pairing, ...] = PAIRINGS) -> Iterator[ExactRow]:
     """One row per pairing: Fréchet distance by steps from N(0, I), at the last count also from matched noise.
 
     The steps are those of the run's sampler, Euler's for consistency.
@@ -43,7 +43,7 @@ def table(images: Images, judge: Judge, run: Run, points: int = POINTS) -> Itera
     counts = [steps for steps in STEPS if least <= steps <= most]
     start = streams.generator(streams.SAMPLING, 0).standard_normal((points, *images.train.shape))
     x_ND = flat(images)
-    for pairing in PAIRINGS:
+    for pairing in pairings:
         field = ExactField(x_ND * pairing.scale, pairing.k)
         matched = priors.paired_noise(images.train, pairing, points, points, 0, place=lambda batch: batch)[0]
         paths = {steps: follow(field, start.reshape(points, -1), steps, run) for steps in counts}

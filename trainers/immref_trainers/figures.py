@@ -71,17 +71,22 @@ def curves(comparison: Comparison) -> Figure:
 def samples(comparison: Comparison, images: Images, pictures: Pictures) -> Figure:
     """A strip of samples per pairing and sampler step count, real digits on top."""
     real = images.train.images(np.arange(min(GRID_ROWS * GRID_COLUMNS, len(images.train))))
-    strips = [("real images", real)]
-    strips += [
-        (f"{pairing}\n{counted(count)}", by_count[count]) for count in sampler_steps(comparison) for pairing, by_count in pictures.items()
-    ]
-    figure = Figure(figsize=(11, 0.95 * len(strips)))
-    for axes, (label, batch) in zip(figure.subplots(len(strips), 1), strips, strict=True):
-        axes.imshow(tile(images.pixels(batch[: GRID_ROWS * GRID_COLUMNS]), GRID_COLUMNS), interpolation="nearest")
+    shown = {"real images": real}
+    shown |= {
+        f"{pairing}\n{counted(count)}": by_count[count] for count in sampler_steps(comparison) for pairing, by_count in pictures.items()
+    }
+    return strips({name: images.pixels(batch[: GRID_ROWS * GRID_COLUMNS]) for name, batch in shown.items()}, GRID_COLUMNS, 0.95)
+
+
+def strips(shown: dict[str, FloatArray], columns: int, height: float) -> Figure:
+    """Images of bytes (N, C, H, W) under each name, in rows of `columns`; `height` of a strip in inches."""
+    figure = Figure(figsize=(11, height * len(shown)))
+    for axes, (name, pixels) in zip(np.atleast_1d(figure.subplots(len(shown), 1)), shown.items(), strict=True):
+        axes.imshow(tile(pixels, columns), interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
-        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     figure.tight_layout(h_pad=0.4)
     return figure
 

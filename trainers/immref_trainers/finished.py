@@ -35,6 +35,15 @@ class Model:
     decode: Callable[[Tensor], Tensor]
 
 
+def runs_in(given: list[Path]) -> list[Path]:
+    """The folders of runs among the given ones, and those inside them."""
+    found = []
+    for folder in given:
+        inside = [] if (folder / "run.json").is_file() else sorted(path.parent for path in folder.glob("*/outcome.json"))
+        found += inside or [folder]
+    return found
+
+
 def opened(folder: Path) -> tuple[Run, dict[str, Any]]:
     """The run in `folder`, and what data.json tells of its images."""
     if (folder / "rollouts.npz").is_file():

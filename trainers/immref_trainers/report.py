@@ -69,11 +69,11 @@ def figure(path: Path, caption: str) -> str:
     return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption class="caption">{text}</figcaption></figure>'
 
 
-def grid(table: tables.Table) -> str:
+def grid(table: tables.Table, head_level: str = "h2") -> str:
     """A table with its title and caption."""
     head = "".join(f"<th>{escape(column).replace(chr(10), '<br>')}</th>" for column in table.columns)
     rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
     return (
-        f'<h2>{escape(table.title)}</h2><p class="caption">{escape(table.caption)}</p>'
+        f'<{head_level}>{escape(table.title)}</{head_level}><p class="caption">{escape(table.caption)}</p>'
         f'<div class="wide"><table><tr>{head}</tr>{rows}</table></div>'
     )

@@ -3,25 +3,26 @@
 import json
 import math
 import sys
-import textwrap
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 
 import immref
 from immref import Seed, dispatch, theory
 from immref._checks import MOST_CANDIDATES, check_int
 from immref.miscibility import Moments, gaussian_divergence
+from immref_trainers import terminal
 from immref_trainers.data import photos
+from immref_trainers.tables import NOTHING, Table
 
 MEAN_SQUARES = (1.0, 0.25)  # of a pixel: unit variance, and the standard deviation of .5 that the paper states
 PAPER = {1: 48.25, 8: 48.60}  # by k; 50,000 noises of 3,072 numbers
 PAPER_SIZE = (50_000, 32)
-WIDTH = 98  # columns of text
 
 
 @dataclass(frozen=True)
@@ -71,19 +72,12 @@ class Row:
     paper: float | None
 
 
-def analyze(settings: Settings) -> list[Row]:
+def analyze(settings: Settings, console: Console) -> list[Row]:
     """Measure, print the table, and write it where asked."""
     choice = dispatch.choose(np.empty((1, 1), dtype=np.float32), settings.backend)
-    mean, std = theory.vanilla_kl(settings.num_noises, settings.dimension)
-    print(f"KL(Gaussian fitted to {settings.num_noises:,} noises of {settings.dimension:,} numbers ‖ N(0, I)), in nats\nbackend {choice}\n")
+    console.print(f"backend {choice}", highlight=False)
     found = rows(settings)
-    print(table(found))
-    caption = (
-        f"plug-in: of the sample mean and the unbiased covariance; for true N(0, I) it is {mean:.3f} ± {std:.3f}, all of it the bias of a "
-        "finite sample. corrected: without that bias. excess: over vanilla, from the same draws. theory: exact for isotropic images, "
-        "a lower bound for photographs, whose noises are pulled in few directions. m: mean square of a pixel."
-    )
-    print("\n" + textwrap.fill(caption, WIDTH))
+    terminal.show(table(found, settings), console)
     if settings.json is not None:
         record = {"settings": asdict(settings) | {"json": None}, "backend": str(choice), "rows": [asdict(row) for row in found]}
         settings.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -120,13 +114,23 @@ def paper(settings: Settings, k: int) -> float | None:
     return PAPER.get(k) if (settings.num_noises, settings.image_size) == PAPER_SIZE else None
 
 
-def table(found: list[Row]) -> str:
-    """The rows as text."""
-    lines = [f"{'noise':24}{'m':>6}{'plug-in':>10}{'theory':>10}{'corrected':>11}{'excess':>9}{'theory':>9}{'paper':>9}"]
-    for row in found:
-        m, stated = "" if row.mean_square is None else f"{row.mean_square:g}", "–" if row.paper is None else f"{row.paper:.2f}"
-        lines.append(
-            f"{row.noise:24}{m:>6}{row.plug_in:10.3f}{row.predicted:10.3f}{row.corrected:11.3f}"
-            f"{row.excess:9.3f}{row.predicted_excess:9.3f}{stated:>9}"
-        )
-    return "\n".join(lines)
+def table(found: list[Row], settings: Settings) -> Table:
+    """Every kind of noise."""
+    mean, std = theory.vanilla_kl(settings.num_noises, settings.dimension)
+    cells = [
+        [
+            row.noise,
+            NOTHING if row.mean_square is None else f"{row.mean_square:g}",
+            *(f"{value:.3f}" for value in (row.plug_in, row.predicted, row.corrected, row.excess, row.predicted_excess)),
+            NOTHING if row.paper is None else f"{row.paper:.2f}",
+        ]
+        for row in found
+    ]
+    return Table(
+        f"KL(Gaussian fitted to {settings.num_noises:,} noises of {settings.dimension:,} numbers ‖ N(0, I)), in nats",
+        f"plug-in: of the sample mean and the unbiased covariance; for true N(0, I) it is {mean:.3f} ± {std:.3f}, all of it the bias of "
+        "a finite sample. corrected: without that bias. excess: over vanilla, from the same draws. theory: exact for isotropic images, "
+        "a lower bound for photographs, whose noises are pulled in few directions. m: mean square of a pixel.",
+        ["noise", "m", "plug-in", "theory", "corrected", "excess", "theory", "paper"],
+        cells,
+    )

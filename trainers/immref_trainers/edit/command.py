@@ -51,7 +51,7 @@ def edit(given: list[Path], settings: Settings, device: torch.device, console: C
     TrainingError
         Where a repaired image is not finite.
     """
-    opened = {folder: finished.opened(folder) for folder in runs_in(given)}
+    opened = {folder: finished.opened(folder) for folder in finished.runs_in(given)}
     runs = dict(sorted(opened.items(), key=lambda one: one[1][0].pairing.method != "vanilla"))  # what others are compared with comes first
     check([run for run, _ in runs.values()], settings)
     output = settings.output_dir or Path("runs") / f"{given[0].resolve().name}-edit-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -82,15 +82,6 @@ def edit(given: list[Path], settings: Settings, device: torch.device, console: C
         terminal.show(table(edited, task), console)
     console.print(f"\nimages, pictures and every number: {output}", highlight=False)
     return edited
-
-
-def runs_in(given: list[Path]) -> list[Path]:
-    """The folders of runs among the given ones, and those inside them."""
-    found = []
-    for folder in given:
-        inside = [] if (folder / "run.json").is_file() else sorted(path.parent for path in folder.glob("*/outcome.json"))
-        found += inside or [folder]
-    return found
 
 
 def check(runs: list[Run], settings: Settings) -> None:

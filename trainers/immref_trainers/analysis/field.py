@@ -1,0 +1,106 @@
+"""Which part of a gain is the pairing's, the network's, the prior's: the exact field beside what was trained."""
+
+from itertools import cycle
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from immref import KNN, Pairing
+from immref_trainers import exact_field
+from immref_trainers.analysis.parts import Part, Picture
+from immref_trainers.analysis.subjects import Shared
+from immref_trainers.figures import COLOURS
+from immref_trainers.results import ExactRow, counted
+from immref_trainers.tables import NOTHING, Table
+
+CANDIDATES = (1, 2, 4, 8, 16, 32, 64)
+
+
+def part(shared: Shared) -> Part:
+    """The field for k = 1 … 64, and the end of every run under every prior."""
+    rows = list(exact_field.table(shared.images, shared.judge, shared.subjects[0].run, pairings=tuple(map(of, CANDIDATES))))
+    last = max(rows[0].fd)
+    best = min(rows, key=lambda row: row.fd[last])
+    return Part(
+        "The exact field: what a perfect network would do",
+        [
+            f"A perfect network would come nearest in {counted(min(rows[0].fd))} with k = "
+            f"{min(rows, key=lambda row: row.fd[min(row.fd)]).pairing.k}, in {counted(last)} from N(0, I) with k = {best.pairing.k}: "
+            f"more candidates straighten its paths (curvature {rows[0].curvature:.3f} for k = 1, {rows[-1].curvature:.3f} for k = "
+            f"{CANDIDATES[-1]}) and move its noise away from N(0, I).",
+        ],
+        [exact_table(rows), trained_table(shared)],
+        [
+            Picture(
+                "field",
+                "The exact field under KNN: Fréchet distance by the sampler's steps from N(0, I), and from noise paired with training "
+                "images (diamonds).",
+                curves(rows),
+                ["k", "steps", "Fréchet distance", "prior"],
+                [
+                    [row.pairing.k, steps, value, prior]
+                    for row in rows
+                    for prior, found in (("gaussian", row.fd), ("matched", row.fd_matched))
+                    for steps, value in found.items()
+                ],
+            )
+        ],
+    )
+
+
+def of(k: int) -> Pairing:
+    """Vanilla, or KNN."""
+    return KNN(k=k) if k > 1 else Pairing()
+
+
+def exact_table(rows: list[ExactRow]) -> Table:
+    """Every k."""
+    steps, last = list(rows[0].fd), max(rows[0].fd)
+    return Table(
+        "The exact field for every k",
+        "No network, no training: the optimal denoiser of the training images. What changes with k here is the pairing's own doing; "
+        f"that the last column returns to the floor says that the loss at {last} steps is the prior's.",
+        ["pairing", *(counted(count).replace(" ", "\n") for count in steps), f"{last} steps\nmatched", "curvature"],
+        [
+            [str(row.pairing), *(f"{row.fd[count]:.2f}" for count in steps), f"{row.fd_matched[last]:.2f}", f"{row.curvature:.3f}"]
+            for row in rows
+        ],
+    )
+
+
+def trained_table(shared: Shared) -> Table:
+    """What the runs reached, by steps and prior."""
+    counts = shared.subjects[0].run.evaluation.sampler_steps
+    rows: list[list[str]] = []
+    for subject in shared.subjects:
+        gaussian = subject.outcome.curve[-1].scores
+        named: dict[str, Any] = {"": gaussian, **subject.outcome.priors}
+        rows += [
+            [
+                f"{subject.name}{', ' if name else ''}{name}",
+                *(f"{scores[count].fd:.3f}" if count in scores else NOTHING for count in counts),
+            ]
+            for name, scores in named.items()
+        ]
+    return Table(
+        "What the networks reached",
+        "Fréchet distance at the end of training, from N(0, I), from the Gaussian fitted to the noise of training (moment), from noise "
+        "matched with held-out images, and for vanilla from noise of another deviation, the control of every gain at few steps.",
+        ["run", *(counted(count) for count in counts)],
+        rows,
+    )
+
+
+def curves(rows: list[ExactRow]) -> Figure:
+    """Distance over steps."""
+    figure = Figure(figsize=(5.5, 3.8))
+    axes = figure.subplots()
+    for colour, row in zip(cycle(COLOURS), rows, strict=False):
+        axes.plot(list(row.fd), list(row.fd.values()), "o-", color=colour, label=str(row.pairing), markersize=4)
+        axes.plot(list(row.fd_matched), list(row.fd_matched.values()), "D", color=colour, markerfacecolor="none", markersize=7)
+    axes.set(xscale="log", yscale="log", xlabel="sampler steps", ylabel="Fréchet distance")
+    axes.set_xticks(list(rows[0].fd), [str(count) for count in rows[0].fd])
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.legend(frameon=False, fontsize=9)
+    return figure

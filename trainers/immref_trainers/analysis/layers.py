@@ -1,0 +1,170 @@
+"""What is predicted at each layer of denoising: Figure 3 (c, d, e), and Figure 8 where runs differ in image scaling."""
+
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
+
+from immref_trainers.analysis.parts import Part, Picture
+from immref_trainers.analysis.subjects import Shared, Subject
+from immref_trainers.figures import COLOURS
+from immref_trainers.tables import Table
+
+Array = np.ndarray[Any, Any]
+
+SHOWN_LAYERS = 12  # of the embedded paths at most, evenly spaced
+
+
+@dataclass(frozen=True)
+class Layers:
+    """One run's predicted images.
+
+    Attributes
+    ----------
+    distances : Fréchet distance of the images predicted at each layer, from the noisiest, and of the samples
+    own : share of paths whose nearest point, of all paths and layers but its own layer, lies on the path itself
+    placed : the paths embedded in the plane
+    """
+
+    subject: Subject
+    distances: Array
+    own: Array
+    placed: Array
+
+
+def part(shared: Shared) -> Part:
+    """Distances layer by layer, and paths in the plane."""
+    found = [measure(shared, subject) for subject in shared.regressions]
+    rows = [
+        [layers.subject.name, layer, *values]
+        for layers in found
+        for layer, values in enumerate(zip(layers.distances, layers.own, strict=False))
+    ]
+    count = found[0].subject.steps
+    return Part(
+        "Figures 3 and 8: what the noisy layers do",
+        findings(found),
+        [table(found, shared.settings)],
+        [
+            Picture(
+                "layers",
+                f"Fréchet distance of the image predicted at each of {count} layers, from pure noise (τ = {count}) on. The paper's "
+                "Figures 3 (d), 8 (b).",
+                curves(found),
+                ["run", "layers after the noisiest", "Fréchet distance", "own path nearest"],
+                rows,
+            ),
+            paths_picture(found),
+        ],
+    )
+
+
+def measure(shared: Shared, subject: Subject) -> Layers:
+    """Predicted images of one run; the paths are some of those that are judged."""
+    settings = shared.settings
+    labels = shared.labels(settings.num_samples)
+    predicted = subject.predicted(shared.noise(settings.num_samples), labels)
+    samples = subject.sample(shared.noise(settings.num_samples), labels)
+    distances = np.array([shared.judge.score(images).fd for images in (*predicted, samples)])
+    paths = predicted[:, : settings.num_paths].reshape(len(predicted), min(settings.num_paths, settings.num_samples), -1)
+    return Layers(subject, distances, own_nearest(paths), embedded(paths, settings.seed))
+
+
+def own_nearest(paths_SMD: Array) -> Array:
+    """At each layer the share of paths whose nearest point of any other layer is their own path's: 1 where no two paths are entangled."""
+    layers, count = paths_SMD.shape[:2]
+    shares = []
+    for layer in range(layers):
+        others = np.delete(np.arange(layers), layer)
+        tree = NearestNeighbors(n_neighbors=1).fit(paths_SMD[others].reshape(len(others) * count, -1))
+        nearest = tree.kneighbors(paths_SMD[layer], return_distance=False)[:, 0]
+        shares.append(np.mean(nearest % count == np.arange(count)))
+    return np.array(shares)
+
+
+def embedded(paths_SMD: Array, seed: int) -> Array:
+    """t-SNE of points on all paths together (S', M, 2), at some of the layers."""
+    kept = np.unique(np.linspace(0, len(paths_SMD) - 1, SHOWN_LAYERS).round().astype(int))
+    flat = paths_SMD[kept].reshape(-1, paths_SMD.shape[2])
+    embedding = TSNE(init="pca", perplexity=min(30.0, (len(flat) - 1) / 4), max_iter=500, random_state=seed)
+    placed: Array = embedding.fit_transform(flat).reshape(len(kept), -1, 2)
+    return placed
+
+
+def findings(found: list[Layers]) -> list[str]:
+    """The noisiest layers, each run against vanilla."""
+    told = []
+    for layers in found:
+        half = len(layers.own) // 2
+        told.append(
+            f"{layers.subject.name}: the image predicted from pure noise is at distance {layers.distances[0]:.2f}; in the noisier half "
+            f"of the layers {layers.own[:half].mean():.0%} of the points have their own path nearest."
+        )
+    return told
+
+
+def table(found: list[Layers], settings: Any) -> Table:
+    """Some layers of every run."""
+    steps = found[0].subject.steps
+    shown = [layer for layer in dict.fromkeys((0, 1, steps // 4, steps // 2, steps - 1)) if layer < steps]
+    rows = [
+        [
+            layers.subject.name,
+            *(f"{layers.distances[layer]:.2f}" for layer in shown),
+            f"{layers.distances[-1]:.3f}",
+            *(f"{layers.own[layer]:.0%}" for layer in shown),
+        ]
+        for layers in found
+    ]
+    return Table(
+        "Predicted images by layer",
+        f"Fréchet distance of the images predicted (Eq. 2) at layer τ of {steps}, from {settings.num_samples:,} noises, within the range "
+        f"of the data; and the share of {settings.num_paths} paths whose nearest point at any other layer is their own path's: low where "
+        "paths are entangled. Lower distance at large τ: the noisy layers know already where they lead.",
+        ["run", *(f"distance\nτ = {steps - layer}" for layer in shown), "samples", *(f"own path\nτ = {steps - layer}" for layer in shown)],
+        rows,
+    )
+
+
+def curves(found: list[Layers]) -> Figure:
+    """Distance over layers."""
+    figure = Figure(figsize=(5.5, 3.8))
+    axes = figure.subplots()
+    for colour, layers in zip(cycle(COLOURS), found, strict=False):
+        steps = layers.subject.steps
+        axes.plot(range(steps, -1, -1), layers.distances, "o-", color=colour, label=layers.subject.name, markersize=4)
+    axes.invert_xaxis()
+    axes.set(xlabel="layer τ (0: the sample)", ylabel="Fréchet distance", yscale="log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def paths_picture(found: list[Layers]) -> Picture:
+    """The embedded paths of every run."""
+    figure = Figure(figsize=(4.2 * len(found), 4.2))
+    rows = []
+    for axes, layers in zip(np.atleast_1d(figure.subplots(1, len(found))), found, strict=True):
+        placed = layers.placed
+        shade = np.linspace(0, 1, len(placed))
+        for path in range(placed.shape[1]):
+            axes.plot(*placed[:, path].T, color="#999999", linewidth=0.4, alpha=0.6, zorder=1)
+        for layer, points in enumerate(placed):
+            axes.scatter(*points.T, c=[shade[layer]] * len(points), cmap="viridis", vmin=0, vmax=1, s=6, linewidths=0, zorder=2)
+        axes.set(title=layers.subject.name, xticks=[], yticks=[])
+        axes.grid(visible=False)
+        rows += [
+            [layers.subject.name, layer, path, *placed[layer, path]] for layer in range(len(placed)) for path in range(placed.shape[1])
+        ]
+    return Picture(
+        "paths",
+        f"t-SNE of predicted images over the layers, {found[0].placed.shape[1]} noises; a line joins those of one noise, from the "
+        "noisiest layer (dark) to the last (light). Each run is embedded by itself. The paper's Figures 3 (c, e), 8 (a).",
+        figure,
+        ["run", "layer shown", "noise", "x", "y"],
+        rows,
+    )
