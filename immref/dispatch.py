@@ -14,7 +14,7 @@ from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
-from array_api_compat import is_torch_array
+from array_api_compat import is_cupy_array, is_torch_array
 
 from immref import reference
 from immref._checks import Array, library_of, nearest_name
@@ -174,7 +174,7 @@ def plain_arithmetic(x: Array) -> Iterator[None]:
     For NumPy no warnings: a value that is not finite is reported once, as an error that names its row.
     """
     if not is_torch_array(x):
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), x.device if is_cupy_array(x) else nullcontext():  # CuPy computes on the current device
             yield
         return
     torch = sys.modules["torch"]

@@ -17,8 +17,13 @@ def is_tensor(array: Any) -> bool:
 
 
 def seen(array: Array) -> Any:
-    """The array as a contiguous CuPy array: itself, or the same memory under torch; a copy only of what is not contiguous."""
-    return cupy.ascontiguousarray(cupy.from_dlpack(array.detach()) if is_tensor(array) else array)
+    """The array as a contiguous CuPy array: itself, or the same memory under torch; a copy only of what is not contiguous.
+
+    Called where `placed` holds: the capsule orders no streams, because both libraries are on the same.
+    """
+    if is_tensor(array):
+        array = cupy.from_dlpack(sys.modules["torch"].utils.dlpack.to_dlpack(array.detach()))
+    return cupy.ascontiguousarray(array)
 
 
 def dtype_of(array: Array) -> str:
@@ -37,11 +42,12 @@ def empty(shape: tuple[int, ...], dtype: str, like: Array) -> Array:
 
 @contextmanager
 def placed(like: Array) -> Iterator[None]:
-    """Run CuPy on the device of `like`, and for torch's tensors on torch's current stream, so that nothing waits for anything."""
+    """Run CuPy on the device of `like`, and for torch's tensors on torch's current stream, so that neither waits for the other."""
     if not is_tensor(like):
         with like.device:
             yield
         return
-    stream = sys.modules["torch"].cuda.current_stream(like.device)
-    with cupy.cuda.Device(like.device.index), cupy.cuda.ExternalStream(stream.cuda_stream, like.device.index):
+    cuda = sys.modules["torch"].cuda
+    stream = cuda.current_stream(like.device)
+    with cuda.device(like.device), cupy.cuda.Device(like.device.index), cupy.cuda.ExternalStream(stream.cuda_stream, like.device.index):
         yield

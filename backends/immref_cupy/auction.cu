@@ -42,7 +42,7 @@ extern "C" __global__ void bid(const float* gain, const float* price, const long
         } else
             second = fmaxf(second, other_top);
     }
-    if (lane == 0)
+    if (lane == 0 && best < count) // none where all is NaN
         atomicMax(&highest[best], (Word)ordered(price[best] + (top - second) + *eps) << 32 | (Word)row);
 }
 

@@ -51,19 +51,21 @@ __device__ void collapse_row(const REAL* x, const Noise& noise, const Candidates
     const Ranked winner = first_of_block(mine);
 
     const bool lost = winner.score != winner.score, kept = winner.index == 0 && !lost;
-    REAL stretch = lost ? NOT_A_NUMBER : 1, shift = 0;
-    if (winner.index > 0 && !lost) {
-        const Scalars chosen = scalars.of(winner.index - 1);
-        const double across = null ? winner.score : chosen.s, along = null ? 0 : chosen.a;
-        const double exact = sqrt(across / s0);
-        stretch = (REAL)exact;
-        shift = (REAL)((along - exact * a0) / safe);
-    }
+    __shared__ REAL stretch, shift;
     if (threadIdx.x == 0) {
+        double exact = lost ? NOT_A_NUMBER : 1, moved = 0;
+        if (winner.index > 0 && !lost) {
+            const Scalars chosen = scalars.of(winner.index - 1);
+            exact = sqrt((null ? winner.score : chosen.s) / s0);
+            moved = ((null ? 0 : chosen.a) - exact * a0) / safe;
+        }
+        stretch = (REAL)exact;
+        shift = (REAL)moved;
         *index = winner.index;
         *before = sqrt(first);
         *after = sqrt(winner.score);
     }
+    __syncthreads();
     for (long long base = 0; base < count; base += stride) {
         REAL g[A_COUNTER];
         noise.look(base, count, g);
@@ -75,8 +77,9 @@ __device__ void collapse_row(const REAL* x, const Noise& noise, const Candidates
     }
 }
 
-extern "C" __global__ void collapse(const REAL* x, const REAL* noise, const double* a, const double* s, REAL* nearest,
-                                    long long* index, double* before, double* after, long long count, long long more)
+extern "C" __global__ void __launch_bounds__(512, 2)
+collapse(const REAL* x, const REAL* noise, const double* a, const double* s, REAL* nearest, long long* index, double* before, double* after,
+         long long count, long long more)
 {
     const long long row = blockIdx.x;
     const Given given = {noise + row * count};
@@ -84,8 +87,9 @@ extern "C" __global__ void collapse(const REAL* x, const REAL* noise, const doub
     collapse_row(x + row * count, given, scalars, nearest + row * count, index + row, before + row, after + row, count, more);
 }
 
-extern "C" __global__ void draw_and_collapse(const REAL* x, REAL* nearest, long long* index, double* before, double* after, long long count,
-                                             long long more, const Word* key, unsigned draw)
+extern "C" __global__ void __launch_bounds__(512, 2)
+draw_and_collapse(const REAL* x, REAL* nearest, long long* index, double* before, double* after, long long count, long long more,
+                  const Word* key, unsigned draw)
 {
     const long long row = blockIdx.x;
     const Drawn drawn = {*key, blockIdx.x, draw};

@@ -18,7 +18,7 @@ def collapse(x_BD: Array, g_BD: Array, a_BK: Array, s_BK: Array) -> Results:
 
 
 def draw_and_collapse(rng: Stream, x_BD: Array, more: int) -> Results:
-    """``collapse(x, normal(rng, …), *radial(rng, …))`` with `more` further candidates, in one kernel: it reads x and writes the noise."""
+    """``collapse(x, normal(rng, …), *radial(rng, …))`` with `more` further candidates, in one kernel: it stores nothing but the noise."""
     results = _results(x_BD)
     numbers = [np.int64(x_BD.shape[1]), np.int64(more)]
     launch("draw_and_collapse", x_BD, x_BD.shape[0], threads_for(x_BD.shape[1]), x_BD, *results, *numbers, rng.key, rng.draw(times=2))

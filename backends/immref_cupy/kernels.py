@@ -36,8 +36,14 @@ def threads_for(numbers: int) -> int:
     return max(WARP, min(MOST_THREADS, 1 << (-(-numbers // NUMBERS_A_THREAD) - 1).bit_length()))
 
 
-def launch(kernel: str, like: Array, blocks: int, threads: int, *arguments: Any) -> None:
+@cache
+def kernel_of(name: str, real: str) -> Any:
+    """A kernel, looked up once."""
+    return module(real).get_function(name)
+
+
+def launch(name: str, like: Array, blocks: int, threads: int, *arguments: Any) -> None:
     """Start a kernel on the device and stream of `like`; `arguments` are arrays, and NumPy scalars of the kernel's types."""
     with placed(like):
         given = tuple(value if isinstance(value, np.generic) else seen(value) for value in arguments)
-        module(dtype_of(like)).get_function(kernel)((blocks,), (threads,), given)
+        kernel_of(name, dtype_of(like))((blocks,), (threads,), given)

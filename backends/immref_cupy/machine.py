@@ -1,6 +1,7 @@
 """What stands between this backend and a GPU, in a sentence."""
 
 import re
+from functools import cache
 from importlib.metadata import distributions
 
 import cupy
@@ -23,13 +24,26 @@ def unavailable(device: str | None) -> str | None:
         count = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:
         return f"CUDA does not start ({error})"
+    if missing := compiler_missing():
+        return missing
     return None if (number_of(device) or 0) < count else f"device {device or 'cuda'!r} does not exist, the number of GPUs is {count}"
 
 
-def installed_builds() -> list[str]:
+@cache
+def installed_builds() -> tuple[str, ...]:
     """The distributions here that each bring a package `cupy`."""
     names = {(found.metadata["Name"] or "").lower() for found in distributions()}
-    return sorted(name for name in names if re.fullmatch(r"cupy(-cuda\d+x?|-rocm[-\d]+)?", name))
+    return tuple(sorted(name for name in names if re.fullmatch(r"cupy(-cuda\d+x?|-rocm[-\d]+)?", name)))
+
+
+@cache
+def compiler_missing() -> str | None:
+    """Why the kernels cannot be compiled, or None."""
+    try:
+        cupy.cuda.nvrtc.getVersion()
+    except (ImportError, RuntimeError) as error:
+        return f"CUDA's compiler NVRTC is not found ({str(error).splitlines()[0]}); pip install 'cupy-cuda13x[ctk]'"
+    return None
 
 
 def number_of(device: str | None) -> int | None:

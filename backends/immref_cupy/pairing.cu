@@ -1,7 +1,8 @@
 // KNN among given candidates: a block for an image, a warp for each of its candidates in turn; nothing of their size is stored.
 
-extern "C" __global__ void nearest_candidate(const REAL* x, const REAL* noise, long long* index, REAL* before, REAL* after, long long count,
-                                             long long candidates, bool by_distance)
+extern "C" __global__ void __launch_bounds__(1024)
+nearest_candidate(const REAL* x, const REAL* noise, long long* index, REAL* before, REAL* after, long long count, long long candidates,
+                  bool by_distance)
 {
     const long long row = blockIdx.x;
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP;

@@ -204,7 +204,7 @@ class RawModule:
     def __init__(self, code=None, *, options=()):
         self.kernels = {
             name: [re.sub(r"\s*\w+$", "", argument.strip()) for argument in arguments.split(",")]
-            for name, arguments in re.findall(r'extern "C" __global__ void (\w+)\(([^)]*)\)', code)
+            for name, arguments in re.findall(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\)\s)?(\w+)\(([^)]*)\)', code)
         }
         self.library = compiled(code, options, tuple(self.kernels))
 
@@ -293,8 +293,9 @@ def asarray(a, dtype=None, order=None, *, copy=None, blocking=False):
 
 
 def from_dlpack(array, *, device=None, copy=None):
-    """cupy.from_dlpack, for CPU tensors that play tensors on a GPU: the same memory."""
-    return ndarray(np.from_dlpack(array))
+    """cupy.from_dlpack, for capsules of CPU tensors that play tensors on a GPU: the same memory."""
+    host = SimpleNamespace(__dlpack__=lambda **_: array, __dlpack_device__=lambda: HOST)
+    return ndarray(np.from_dlpack(host))
 
 
 def install():
@@ -304,7 +305,7 @@ def install():
     )
     state = RandomState()
     parts = {
-        "cuda": SimpleNamespace(Device=Device, ExternalStream=ExternalStream, runtime=runtime),
+        "cuda": SimpleNamespace(Device=Device, ExternalStream=ExternalStream, runtime=runtime, nvrtc=REAL.cuda.nvrtc),
         "random": Module(
             "cupy.random",
             Generator=Generator,

@@ -36,11 +36,11 @@ C_TYPES = cupy_double.C_TYPES | {"unsigned": "uint32"}
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 @pytest.mark.parametrize("real", ["float32", "float64"])
-def test_nvrtc_compiles_every_kernel(architecture, real):
+def test_nvrtc_compiles_every_kernel_as_cupy_does(architecture, real):
     from cupy_backends.cuda.libs import nvrtc
 
     program = nvrtc.createProgram(kernels.source(), "immref", [], [])
-    nvrtc.compileProgram(program, (*kernels.options(real), f"--gpu-architecture={architecture}"))
+    nvrtc.compileProgram(program, (*kernels.options(real), f"--gpu-architecture={architecture}", "-ftz=true"))
     code = nvrtc.getCUBIN(program)
     for name in ("normal", "radial", "collapse", "draw_and_collapse", "nearest_candidate", "bid", "award"):
         assert name.encode() in code
@@ -139,6 +139,11 @@ MUTANTS = {
 }
 
 
+def forget():
+    kernels.module.cache_clear()
+    kernels.kernel_of.cache_clear()
+
+
 @pytest.fixture
 def mutated(monkeypatch):
     """Replace a place of the kernels' text."""
@@ -147,10 +152,10 @@ def mutated(monkeypatch):
     def mutate(place, wrong):
         assert right.count(place) == 1
         monkeypatch.setattr(kernels, "source", lambda: right.replace(place, wrong))
-        kernels.module.cache_clear()
+        forget()
 
     yield mutate
-    kernels.module.cache_clear()
+    forget()
 
 
 @pytest.mark.parametrize("story", MUTANTS)

@@ -61,7 +61,7 @@ def curves(comparison: Comparison) -> Figure:
             axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
         _floor(axes, [score.fd for score in comparison.floor])
         axes.set(xlabel="training step", yscale="log", title=f"sampled in {counted(count)}")
-        _plain_ticks(axes)
+        plain_ticks(axes)
     figure.axes[0].set_ylabel("Fréchet distance")
     figure.axes[-1].legend(frameon=False, fontsize=9)
     figure.tight_layout()
@@ -122,7 +122,7 @@ def exact(comparison: Comparison) -> Figure:
     axes.set(xscale="log", yscale="log", xlabel="sampler steps", ylabel="Fréchet distance")
     axes.set_xticks(list(comparison.exact[0].fd), [str(count) for count in comparison.exact[0].fd])
     axes.minorticks_off()
-    _plain_ticks(axes)
+    plain_ticks(axes)
     axes.legend(frameon=False, fontsize=9)
     figure.tight_layout()
     return figure
@@ -132,5 +132,7 @@ def _floor(axes: Axes, floor: list[float]) -> None:
     axes.axhline(spread(floor)[0], color="black", linestyle=":", linewidth=1, label="training images drawn again")
 
 
-def _plain_ticks(axes: Axes) -> None:
+def plain_ticks(axes: Axes) -> None:
+    """Numbers as they are on a logarithmic axis, with 2 and 5 between the powers of ten."""
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "25" else "")

@@ -1,7 +1,6 @@
 """Which part of a gain is the pairing's, the network's, the prior's: the exact field beside what was trained."""
 
 from itertools import cycle
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -9,16 +8,17 @@ from immref import KNN, Pairing
 from immref_trainers import exact_field
 from immref_trainers.analysis.parts import Part, Picture
 from immref_trainers.analysis.subjects import Shared
-from immref_trainers.figures import COLOURS
+from immref_trainers.figures import COLOURS, plain_ticks
 from immref_trainers.results import ExactRow, counted
 from immref_trainers.tables import NOTHING, Table
 
 CANDIDATES = (1, 2, 4, 8, 16, 32, 64)
+POINTS = 300  # noises that are followed
 
 
 def part(shared: Shared) -> Part:
     """The field for k = 1 … 64, and the end of every run under every prior."""
-    rows = list(exact_field.table(shared.images, shared.judge, shared.subjects[0].run, pairings=tuple(map(of, CANDIDATES))))
+    rows = list(exact_field.table(shared.images, shared.judge, shared.subjects[0].run, POINTS, tuple(map(of, CANDIDATES))))
     last = max(rows[0].fd)
     best = min(rows, key=lambda row: row.fd[last])
     return Part(
@@ -73,14 +73,9 @@ def trained_table(shared: Shared) -> Table:
     counts = shared.subjects[0].run.evaluation.sampler_steps
     rows: list[list[str]] = []
     for subject in shared.subjects:
-        gaussian = subject.outcome.curve[-1].scores
-        named: dict[str, Any] = {"": gaussian, **subject.outcome.priors}
         rows += [
-            [
-                f"{subject.name}{', ' if name else ''}{name}",
-                *(f"{scores[count].fd:.3f}" if count in scores else NOTHING for count in counts),
-            ]
-            for name, scores in named.items()
+            [f"{subject.name}, {prior}", *(f"{scores[count].fd:.3f}" if count in scores else NOTHING for count in counts)]
+            for prior, scores in subject.outcome.priors.items()
         ]
     return Table(
         "What the networks reached",
@@ -101,6 +96,6 @@ def curves(rows: list[ExactRow]) -> Figure:
     axes.set(xscale="log", yscale="log", xlabel="sampler steps", ylabel="Fréchet distance")
     axes.set_xticks(list(rows[0].fd), [str(count) for count in rows[0].fd])
     axes.minorticks_off()
-    axes.yaxis.set_major_formatter("{x:g}")
+    plain_ticks(axes)
     axes.legend(frameon=False, fontsize=9)
     return figure

@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
-from sklearn.neighbors import NearestNeighbors
 
 from immref_trainers.analysis.parts import Part, Picture
 from immref_trainers.analysis.subjects import Shared, Subject
-from immref_trainers.figures import COLOURS
+from immref_trainers.figures import COLOURS, plain_ticks
 from immref_trainers.tables import Table
 
 Array = np.ndarray[Any, Any]
 
-SHOWN_LAYERS = 12  # of the embedded paths at most, evenly spaced
+SHOWN_LAYERS = 8  # of the embedded paths at most, evenly spaced
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Layers:
     Attributes
     ----------
     distances : Fréchet distance of the images predicted at each layer, from the noisiest, and of the samples
-    own : share of paths whose nearest point, of all paths and layers but its own layer, lies on the path itself
+    own : share of paths whose predicted image is nearer to the path's own sample than to any other's
     placed : the paths embedded in the plane
     """
 
@@ -55,7 +54,7 @@ def part(shared: Shared) -> Part:
                 f"Fréchet distance of the image predicted at each of {count} layers, from pure noise (τ = {count}) on. The paper's "
                 "Figures 3 (d), 8 (b).",
                 curves(found),
-                ["run", "layers after the noisiest", "Fréchet distance", "own path nearest"],
+                ["run", "layers after the noisiest", "Fréchet distance", "own sample nearest"],
                 rows,
             ),
             paths_picture(found),
@@ -70,20 +69,15 @@ def measure(shared: Shared, subject: Subject) -> Layers:
     predicted = subject.predicted(shared.noise(settings.num_samples), labels)
     samples = subject.sample(shared.noise(settings.num_samples), labels)
     distances = np.array([shared.judge.score(images).fd for images in (*predicted, samples)])
-    paths = predicted[:, : settings.num_paths].reshape(len(predicted), min(settings.num_paths, settings.num_samples), -1)
-    return Layers(subject, distances, own_nearest(paths), embedded(paths, settings.seed))
+    count = min(settings.num_paths, settings.num_samples)
+    paths, ends = predicted[:, :count].reshape(len(predicted), count, -1), samples[:count].reshape(count, -1)
+    return Layers(subject, distances, own_nearest(paths, ends), embedded(paths, settings.seed))
 
 
-def own_nearest(paths_SMD: Array) -> Array:
-    """At each layer the share of paths whose nearest point of any other layer is their own path's: 1 where no two paths are entangled."""
-    layers, count = paths_SMD.shape[:2]
-    shares = []
-    for layer in range(layers):
-        others = np.delete(np.arange(layers), layer)
-        tree = NearestNeighbors(n_neighbors=1).fit(paths_SMD[others].reshape(len(others) * count, -1))
-        nearest = tree.kneighbors(paths_SMD[layer], return_distance=False)[:, 0]
-        shares.append(np.mean(nearest % count == np.arange(count)))
-    return np.array(shares)
+def own_nearest(paths_SMD: Array, ends_MD: Array) -> Array:
+    """At each layer the share of paths whose predicted image has its own end nearest: 1 where every noise has a goal of its own."""
+    distances = (np.linalg.norm(points[:, None] - ends_MD, axis=2) for points in paths_SMD)
+    return np.array([np.mean(apart.argmin(axis=1) == np.arange(len(ends_MD))) for apart in distances])
 
 
 def embedded(paths_SMD: Array, seed: int) -> Array:
@@ -102,7 +96,7 @@ def findings(found: list[Layers]) -> list[str]:
         half = len(layers.own) // 2
         told.append(
             f"{layers.subject.name}: the image predicted from pure noise is at distance {layers.distances[0]:.2f}; in the noisier half "
-            f"of the layers {layers.own[:half].mean():.0%} of the points have their own path nearest."
+            f"of the layers {layers.own[:half].mean():.0%} of the predicted images are nearest to their own path's sample."
         )
     return told
 
@@ -123,9 +117,9 @@ def table(found: list[Layers], settings: Any) -> Table:
     return Table(
         "Predicted images by layer",
         f"Fréchet distance of the images predicted (Eq. 2) at layer τ of {steps}, from {settings.num_samples:,} noises, within the range "
-        f"of the data; and the share of {settings.num_paths} paths whose nearest point at any other layer is their own path's: low where "
-        "paths are entangled. Lower distance at large τ: the noisy layers know already where they lead.",
-        ["run", *(f"distance\nτ = {steps - layer}" for layer in shown), "samples", *(f"own path\nτ = {steps - layer}" for layer in shown)],
+        f"of the data; own goal: share of {settings.num_paths} paths whose predicted image is nearer to their own sample than to any other "
+        "path's. Both at large τ: the noisy layers know already where they lead.",
+        ["run", *(f"distance\nτ = {steps - layer}" for layer in shown), "samples", *(f"own goal\nτ = {steps - layer}" for layer in shown)],
         rows,
     )
 
@@ -138,8 +132,9 @@ def curves(found: list[Layers]) -> Figure:
         steps = layers.subject.steps
         axes.plot(range(steps, -1, -1), layers.distances, "o-", color=colour, label=layers.subject.name, markersize=4)
     axes.invert_xaxis()
+    axes.set_xticks(range(0, found[0].subject.steps + 1, max(1, found[0].subject.steps // 5)))
     axes.set(xlabel="layer τ (0: the sample)", ylabel="Fréchet distance", yscale="log")
-    axes.yaxis.set_major_formatter("{x:g}")
+    plain_ticks(axes)
     axes.legend(frameon=False, fontsize=9)
     return figure
 

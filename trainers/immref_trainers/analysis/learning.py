@@ -126,6 +126,7 @@ def curves(found: list[Learned]) -> Figure:
         if learned.exact is not None:
             axes.plot(layers, learned.exact, "--", color=colour)
     axes.invert_xaxis()
+    axes.set_xticks(range(0, found[0].subject.steps + 1, max(1, found[0].subject.steps // 5)))
     low = min(-0.1, *(float(np.quantile(learned.network, 0.1)) for learned in found))
     axes.set(xlabel="layer τ", ylabel="share of the variance predicted", ylim=(max(low, -1.0), 1.05))
     axes.legend(frameon=False, fontsize=9)

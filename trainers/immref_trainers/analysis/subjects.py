@@ -74,11 +74,12 @@ class Subject:
 
     @torch.inference_mode()
     def denoised(self, x_t: Array, t: float, a: float, b: float, labels: Array | None) -> Array:
-        """The image predicted at x_t = a x + b n."""
+        """The image predicted at x_t = a x + b n, image scaling kept, within the data's range."""
         x = torch.from_numpy(x_t.astype(np.float32)).to(self.device)
         times = torch.full((len(x),), t, device=self.device)
         output = self.model.predict(x, times if self.run.sampler.method != "ddim" else times.long(), _tensor(labels, self.device))
-        found: Array = recover(self.regression.prediction, output, x, a, b)[0].cpu().numpy()
+        most = self.largest * self.run.pairing.scale
+        found: Array = recover(self.regression.prediction, output, x, a, b)[0].clamp(-most, most).cpu().numpy()
         return found
 
     @property
