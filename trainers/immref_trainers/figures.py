@@ -83,12 +83,17 @@ def strips(shown: dict[str, FloatArray], columns: int, height: float) -> Figure:
     figure = Figure(figsize=(11, height * len(shown)))
     for axes, (name, pixels) in zip(np.atleast_1d(figure.subplots(len(shown), 1)), shown.items(), strict=True):
         axes.imshow(tile(pixels, columns), interpolation="nearest")
-        axes.set(xticks=[], yticks=[])
-        axes.grid(visible=False)
-        axes.spines[:].set_visible(False)
+        bare(axes)
         axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     figure.tight_layout(h_pad=0.4)
     return figure
+
+
+def bare(axes: Axes) -> None:
+    """No ticks, grid or frame: for pictures and maps whose axes mean nothing."""
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
 
 
 def save(pixels_NCHW: FloatArray, folder: Path) -> None:

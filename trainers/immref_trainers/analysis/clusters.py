@@ -14,7 +14,7 @@ from immref import Pairing, Seed, theory
 from immref_trainers.analysis.parts import Part, Picture
 from immref_trainers.analysis.subjects import Shared
 from immref_trainers.data.training import Source
-from immref_trainers.figures import COLOURS
+from immref_trainers.figures import COLOURS, bare
 from immref_trainers.tables import NOTHING, Table
 
 Array = np.ndarray[Any, Any]
@@ -168,7 +168,7 @@ def scatter(found: list[Clusters], placed: list[Array]) -> Figure:
     for axes, clusters, points in zip(np.atleast_1d(figure.subplots(1, len(found))), found, placed, strict=True):
         for colour, own in zip(COLOURS, points, strict=False):
             axes.scatter(*own.T, color=colour, s=7, linewidths=0)
-        axes.set(title=str(clusters.pairing), xticks=[], yticks=[])
-        axes.grid(visible=False)
+        bare(axes)
+        axes.set_title(str(clusters.pairing))
     figure.tight_layout()
     return figure

@@ -9,7 +9,7 @@ from immref_trainers import exact_field
 from immref_trainers.analysis.parts import Part, Picture
 from immref_trainers.analysis.subjects import Shared
 from immref_trainers.figures import COLOURS, plain_ticks
-from immref_trainers.results import ExactRow, counted
+from immref_trainers.results import ExactRow, Score, counted, written
 from immref_trainers.tables import NOTHING, Table
 
 CANDIDATES = (1, 2, 4, 8, 16, 32, 64)
@@ -29,7 +29,7 @@ def part(shared: Shared) -> Part:
             f"more candidates straighten its paths (curvature {rows[0].curvature:.3f} for k = 1, {rows[-1].curvature:.3f} for k = "
             f"{CANDIDATES[-1]}) and move its noise away from N(0, I).",
         ],
-        [exact_table(rows), trained_table(shared)],
+        [exact_table(rows, shared.judge.floor(POINTS)), trained_table(shared)],
         [
             Picture(
                 "field",
@@ -53,13 +53,14 @@ def of(k: int) -> Pairing:
     return KNN(k=k) if k > 1 else Pairing()
 
 
-def exact_table(rows: list[ExactRow]) -> Table:
+def exact_table(rows: list[ExactRow], floor: list[Score]) -> Table:
     """Every k."""
     steps, last = list(rows[0].fd), max(rows[0].fd)
     return Table(
         "The exact field for every k",
-        "No network, no training: the optimal denoiser of the training images. What changes with k here is the pairing's own doing; "
-        f"that the last column returns to the floor says that the loss at {last} steps is the prior's.",
+        f"No network, no training: the optimal denoiser of the training images, followed from {POINTS} noises; floor (as many training "
+        f"images drawn again): {written([score.fd for score in floor], 2)}. What changes with k here is the pairing's own doing; where "
+        f"the last column but one returns to the floor, the loss at {last} steps is the prior's.",
         ["pairing", *(counted(count).replace(" ", "\n") for count in steps), f"{last} steps\nmatched", "curvature"],
         [
             [str(row.pairing), *(f"{row.fd[count]:.2f}" for count in steps), f"{row.fd_matched[last]:.2f}", f"{row.curvature:.3f}"]

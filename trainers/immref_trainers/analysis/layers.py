@@ -10,7 +10,7 @@ from sklearn.manifold import TSNE
 
 from immref_trainers.analysis.parts import Part, Picture
 from immref_trainers.analysis.subjects import Shared, Subject
-from immref_trainers.figures import COLOURS, plain_ticks
+from immref_trainers.figures import COLOURS, bare, plain_ticks
 from immref_trainers.tables import Table
 
 Array = np.ndarray[Any, Any]
@@ -117,8 +117,8 @@ def table(found: list[Layers], settings: Any) -> Table:
     return Table(
         "Predicted images by layer",
         f"Fréchet distance of the images predicted (Eq. 2) at layer τ of {steps}, from {settings.num_samples:,} noises, within the range "
-        f"of the data; own goal: share of {settings.num_paths} paths whose predicted image is nearer to their own sample than to any other "
-        "path's. Both at large τ: the noisy layers know already where they lead.",
+        f"of the data; own goal: share of {settings.num_paths} paths whose predicted image is nearer to their own sample than to any "
+        "other path's. Both at large τ: the noisy layers know already where they lead.",
         ["run", *(f"distance\nτ = {steps - layer}" for layer in shown), "samples", *(f"own goal\nτ = {steps - layer}" for layer in shown)],
         rows,
     )
@@ -150,8 +150,8 @@ def paths_picture(found: list[Layers]) -> Picture:
             axes.plot(*placed[:, path].T, color="#999999", linewidth=0.4, alpha=0.6, zorder=1)
         for layer, points in enumerate(placed):
             axes.scatter(*points.T, c=[shade[layer]] * len(points), cmap="viridis", vmin=0, vmax=1, s=6, linewidths=0, zorder=2)
-        axes.set(title=layers.subject.name, xticks=[], yticks=[])
-        axes.grid(visible=False)
+        bare(axes)
+        axes.set_title(layers.subject.name)
         rows += [
             [layers.subject.name, layer, path, *placed[layer, path]] for layer in range(len(placed)) for path in range(placed.shape[1])
         ]

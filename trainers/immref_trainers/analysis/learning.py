@@ -47,16 +47,15 @@ def part(shared: Shared) -> Part:
     return Part(
         "Figure 3 (a, b): does the noisiest layer know where it leads?",
         [
-            f"{learned.subject.name}: from the noisiest layer the network predicts {learned.network[0]:.1%} of the image's variance"
-            + ("." if learned.exact is None else f", where the exact field of this pairing knows {learned.exact[0]:.1%}.")
+            f"{learned.subject.name}: at the noisiest layer the network's image has R² = {learned.network[0]:.2f}"
+            + ("." if learned.exact is None else f", that of the pairing's exact field {learned.exact[0]:.3f}.")
             for learned in found
         ],
         [table(found)],
         [
             Picture(
                 "learned",
-                "Share of the images' variance that is predicted, over layers: networks (points) and the exact field of each pairing "
-                "(dashed).",
+                "R² of the predicted image over layers: networks (points) and the exact field of each pairing (dashed).",
                 curves(found),
                 ["run", "layer", "network", "exact field"],
                 rows,
@@ -104,13 +103,15 @@ def table(found: list[Learned]) -> Table:
     shown = [layer for layer in dict.fromkeys((0, 1, steps // 4, steps // 2)) if layer < steps]
 
     def cells(values: Array | None) -> list[str]:
-        return [NOTHING if values is None else f"{values[layer]:.1%}" for layer in shown]
+        return [NOTHING if values is None else f"{values[layer]:.2f}" for layer in shown]
 
     return Table(
         "What is known at the noisy layers",
-        "Share of the variance of training images that is predicted at layer τ, from pairs chosen as in training: by the network, and "
-        "by the exact field of its pairing, the most that can be known. What lies between them is left to learn; what the field gains "
-        "over vanilla's is the pairing's. Linear assignment has no closed form.",
+        "R² of the image predicted at layer τ, from pairs chosen as in training, within the range of the data: the share of the images' "
+        "variance that is predicted, below 0 where the mean image were better. By the network, and by the exact field of its pairing, "
+        "the most that can be known: what lies between them is left to learn, what the field gains over vanilla's is the pairing's. "
+        "Linear assignment has no closed form. A network that predicts noise divides its error by a at the noisy layers, and a is near "
+        "0 there.",
         ["run", *(f"network\nτ = {steps - layer}" for layer in shown), *(f"field\nτ = {steps - layer}" for layer in shown)],
         [[learned.subject.name, *cells(learned.network), *cells(learned.exact)] for learned in found],
     )
@@ -128,6 +129,6 @@ def curves(found: list[Learned]) -> Figure:
     axes.invert_xaxis()
     axes.set_xticks(range(0, found[0].subject.steps + 1, max(1, found[0].subject.steps // 5)))
     low = min(-0.1, *(float(np.quantile(learned.network, 0.1)) for learned in found))
-    axes.set(xlabel="layer τ", ylabel="share of the variance predicted", ylim=(max(low, -1.0), 1.05))
+    axes.set(xlabel="layer τ", ylabel="R² of the predicted image", ylim=(max(low, -1.0), 1.05))
     axes.legend(frameon=False, fontsize=9)
     return figure

@@ -126,6 +126,5 @@ def trajectories(settings: Settings) -> Picture:
 
 
 def _bare(axes: Any, title: str) -> None:
-    axes.set(title=title, xticks=[], yticks=[], xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal")
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
+    figures.bare(axes)
+    axes.set(title=title, xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal")
