@@ -19,15 +19,13 @@ POINTS = 300  # noises that are followed
 def part(shared: Shared) -> Part:
     """The field for k = 1 … 64, and the end of every run under every prior."""
     rows = list(exact_field.table(shared.images, shared.judge, shared.subjects[0].run, POINTS, tuple(map(of, CANDIDATES))))
-    last = max(rows[0].fd)
-    best = min(rows, key=lambda row: row.fd[last])
+    first, last = min(rows[0].fd), max(rows[0].fd)
     return Part(
         "The exact field: what a perfect network would do",
         [
-            f"A perfect network would come nearest in {counted(min(rows[0].fd))} with k = "
-            f"{min(rows, key=lambda row: row.fd[min(row.fd)]).pairing.k}, in {counted(last)} from N(0, I) with k = {best.pairing.k}: "
-            f"more candidates straighten its paths (curvature {rows[0].curvature:.3f} for k = 1, {rows[-1].curvature:.3f} for k = "
-            f"{CANDIDATES[-1]}) and move its noise away from N(0, I).",
+            f"A perfect network's images lie at {rows[0].fd[first]:.2f} after {counted(first)} with k = 1 and at {rows[-1].fd[first]:.2f} with "
+            f"k = {CANDIDATES[-1]}, after {counted(last)} from N(0, I) at {rows[0].fd[last]:.2f} and {rows[-1].fd[last]:.2f}: more candidates "
+            f"straighten its paths (curvature {rows[0].curvature:.3f} and {rows[-1].curvature:.3f}) and move its noise away from N(0, I).",
         ],
         [exact_table(rows, shared.judge.floor(POINTS)), trained_table(shared)],
         [
