@@ -17,8 +17,7 @@ def settings(tmp_path):
 
 @pytest.mark.parametrize("name", reproduce.ITEMS)
 def test_every_command_is_one_of_the_program_s(name, tmp_path, capsys):
-    for command in reproduce.ITEMS[name].commands:
-        words = command.format(out=tmp_path).split()
+    for words in reproduce.commands(name, tmp_path):
         assert words[0] in cli.COMMANDS
         if words[0] == "compare":
             assert words[1] in recipes.RECIPES
@@ -31,10 +30,19 @@ def test_commands_run_in_order_and_what_was_made_is_not_made_again(tmp_path):
     for _ in range(2):
         assert reproduce.reproduce("fig3", settings(tmp_path), lambda words: ran.append(words) or 0, QUIET) == 0
     assert [words[0] for words in ran] == ["compare", "analyze"]
-    assert ran[0][ran[0].index("--output-dir") + 1] == ran[1][1] == f"{tmp_path}/fig3/runs"
+    assert ran[0][ran[0].index("--output-dir") + 1] == ran[1][1] == f"{tmp_path}/runs/digits-ddim"
     made = json.loads((tmp_path / "fig3" / "made.json").read_text(encoding="utf-8"))
     assert [one["command"] for one in made["commands"]] == ran
     assert reproduce.state(tmp_path / "fig3") == made["date"]
+
+
+def test_figures_of_the_same_runs_share_them_and_what_was_interrupted_is_not_written_over(tmp_path):
+    (tmp_path / "fig2" / "analyze").mkdir(parents=True)
+    first, second = (reproduce.commands(name, tmp_path) for name in ("fig2", "fig3"))
+    assert first[0] == second[0]
+    assert first[1] == ["analyze", f"{tmp_path}/runs/digits-ddim", "--output-dir", f"{tmp_path}/fig2/analyze-2"]
+    scaled = reproduce.commands("fig8", tmp_path)[1]
+    assert scaled[1] == f"{tmp_path}/runs/digits-ddim-pairings-vanilla-vanilla-scale-2-vanilla-scale-4"
 
 
 def test_a_command_that_fails_ends_it_and_nothing_counts_as_made(tmp_path):

@@ -3,20 +3,23 @@
 What a CPU makes is not the paper's scale: docs/paper.md holds both side by side.
 """
 
+import itertools
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Grid
 
 from immref._checks import nearest_name
-from immref_trainers import terminal
 from immref_trainers.data.settings import require
 from immref_trainers.errors import UsageError
-from immref_trainers.tables import NOTHING, Table
+from immref_trainers.tables import NOTHING
 
 MADE = "made.json"
 
@@ -28,7 +31,7 @@ class Item:
     Attributes
     ----------
     shows : what it shows
-    commands : arguments of `immref`, one command after the other; {out} is the folder of the item
+    commands : arguments of `immref`, one command after the other; {runs} is the comparison before
     minutes : about how long on two cores
     """
 
@@ -37,40 +40,32 @@ class Item:
     minutes: int
 
 
-RUNS = "--output-dir {out}/runs --resume-from-checkpoint latest"
-DDIM = f"compare digits-ddim {RUNS}"
+DDIM, ANALYZE, PLANE = "compare digits-ddim", "analyze {runs}", "analyze plane"
 ITEMS = {
-    "fig1": Item("trajectories of vanilla and immiscible diffusion", ("analyze plane --output-dir {out}/plane",), 1),
-    "fig2": Item("images under perturbed noise", (DDIM, "analyze {out}/runs --output-dir {out}/analysis"), 10),
-    "fig3": Item("what the noisy layers predict; noise clusters", (DDIM, "analyze {out}/runs --output-dir {out}/analysis"), 10),
-    "fig4": Item("the pairings, in the plane", ("analyze plane --output-dir {out}/plane",), 1),
-    "fig5-flow": Item("training efficiency, flow matching", (f"compare digits-flow --seeds 3 {RUNS}",), 20),
-    "fig5-ddim": Item("training efficiency, DDIM", (f"compare digits-ddim --seeds 3 {RUNS}",), 20),
-    "fig5-consistency": Item("training efficiency, consistency models", (f"compare digits-consistency --seeds 3 {RUNS}",), 70),
-    "fig6": Item("Stable Diffusion, by class and by prompt", (f"compare digits-sd --seeds 3 {RUNS}",), 60),
-    "fig7": Item("a roll-out of Diffusion Policy", (f"compare pusht-small {RUNS}",), 30),
+    "fig1": Item("trajectories of vanilla and immiscible diffusion", (PLANE,), 1),
+    "fig2": Item("images under perturbed noise", (DDIM, ANALYZE), 10),
+    "fig3": Item("what the noisy layers predict; noise clusters", (DDIM, ANALYZE), 10),
+    "fig4": Item("the pairings, in the plane", (PLANE,), 1),
+    "fig5-flow": Item("training efficiency, flow matching", ("compare digits-flow --seeds 3",), 20),
+    "fig5-ddim": Item("training efficiency, DDIM", ("compare digits-ddim --seeds 3",), 20),
+    "fig5-consistency": Item("training efficiency, consistency models", ("compare digits-consistency --seeds 3",), 70),
+    "fig6": Item("Stable Diffusion, by class and by prompt", ("compare digits-sd --seeds 3",), 60),
+    "fig7": Item("a roll-out of Diffusion Policy", ("compare pusht-small",), 30),
     "fig8": Item(
-        "image scaling: pixel deviation .5, 1, 2",
-        (
-            f"compare digits-ddim --pairings vanilla vanilla,scale=2 vanilla,scale=4 {RUNS}",
-            "analyze {out}/runs --output-dir {out}/analysis",
-        ),
-        10,
+        "image scaling: pixel deviation .5, 1, 2", ("compare digits-ddim --pairings vanilla vanilla,scale=2 vanilla,scale=4", ANALYZE), 10
     ),
-    "fig9": Item("in- and out-painted images", (f"compare digits-sd {RUNS}", "edit {out}/runs --output-dir {out}/edit"), 25),
-    "fig10": Item("t-SNE of noise clusters", (DDIM, "analyze {out}/runs --output-dir {out}/analysis"), 10),
-    "fig11": Item("DDIM, flow matching, immiscible flow matching", ("analyze plane --output-dir {out}/plane",), 1),
-    "table1": Item("in- and out-painting", (f"compare digits-sd --seeds 3 {RUNS}", "edit {out}/runs --output-dir {out}/edit"), 65),
-    "table2": Item("Diffusion Policy on PushT", (f"compare pusht-small --seeds 3 {RUNS}",), 90),
+    "fig9": Item("in- and out-painted images", ("compare digits-sd", "edit {runs}"), 25),
+    "fig10": Item("t-SNE of noise clusters", (DDIM, ANALYZE), 10),
+    "fig11": Item("DDIM, flow matching, immiscible flow matching", (PLANE,), 1),
+    "table1": Item("in- and out-painting", ("compare digits-sd --seeds 3", "edit {runs}"), 65),
+    "table2": Item("Diffusion Policy on PushT", ("compare pusht-small --seeds 3",), 90),
     "table3": Item("settings of the experiments", ("recipes",), 1),
-    "table4": Item("distance drop by k", ("analyze dose --output-dir {out}/dose",), 1),
+    "table4": Item("distance drop by k", ("analyze dose",), 1),
     "table4-quality": Item(
-        "quality by k, flow matching",
-        (f"compare digits-flow --pairings vanilla knn,k=2 knn,k=4 knn,k=8 knn,k=16 knn,k=64 {RUNS}",),
-        12,
+        "quality by k, flow matching", ("compare digits-flow --pairings vanilla knn,k=2 knn,k=4 knn,k=8 knn,k=16 knn,k=64",), 12
     ),
-    "table5": Item("time of the pairings", ("bench --output-dir {out}/bench",), 10),
-    "kl": Item("KL to the Gaussian, Section 3.3.2", ("analyze kl --json {out}/kl.json",), 5),
+    "table5": Item("time of the pairings", ("bench",), 10),
+    "kl": Item("KL to the Gaussian, Section 3.3.2", ("analyze kl",), 5),
 }
 
 
@@ -85,25 +80,19 @@ class Settings:
         require(not self.output_dir.is_file(), "output_dir", "be a folder", self.output_dir)
 
 
-def listed(settings: Settings) -> Table:
-    """Everything there is."""
-    rows = [
-        [
-            name,
-            item.shows,
-            "\n".join(f"immref {command}" for command in short(item)),
-            f"{item.minutes} min",
-            state(settings.output_dir / name),
-        ]
-        for name, item in ITEMS.items()
-    ]
-    return Table(
-        "The paper's figures and tables, in small",
+def show(settings: Settings, console: Console) -> None:
+    """Print everything there is, with its commands."""
+    grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
+    for column in ("name", "shows, and its commands", "about", "made"):
+        grid.add_column(column, justify="right" if column == "about" else "left")
+    for name, item in ITEMS.items():
+        lines = [item.shows, *(f"[dim]{escape(command)}[/]" for command in short(item))]
+        grid.add_row(name, "\n".join(lines), f"{item.minutes} min", state(settings.output_dir / name))
+    caption = (
         "immref reproduce NAME runs the commands one after the other, and goes on where it was stopped; results in "
-        f"{settings.output_dir}. Times are those of two slow cores. What each made beside the paper's values: docs/paper.md.",
-        ["name", "shows", "commands", "about", "made"],
-        rows,
+        f"{settings.output_dir}. Times are those of two slow cores. What each made beside the paper's values: docs/paper.md."
     )
+    console.print("\n[bold]The paper's figures and tables, in small[/]", grid, caption, sep="\n", highlight=False)
 
 
 def reproduce(name: str, settings: Settings, run: Callable[[list[str]], int], console: Console) -> int:
@@ -113,13 +102,12 @@ def reproduce(name: str, settings: Settings, run: Callable[[list[str]], int], co
             f"reproduce needs the name of a figure or table, got {name!r}; known: {', '.join(ITEMS)}{nearest_name(name, ITEMS)}"
         )
     folder = settings.output_dir / name
-    if (folder / MADE).is_file():
-        console.print(f"{name} was made {state(folder)}: {folder}", highlight=False)
+    if (made := state(folder)) != NOTHING:
+        console.print(f"{name} was made {made}: {folder}", highlight=False)
         return 0
     folder.mkdir(parents=True, exist_ok=True)
-    done: list[dict[str, Any]] = []
-    for command in ITEMS[name].commands:
-        words = command.format(out=folder).split()
+    done = []
+    for words in commands(name, settings.output_dir):
         console.print(f"[bold]immref {' '.join(words)}[/]", highlight=False)
         began = time.perf_counter()
         if code := run(words):
@@ -130,9 +118,35 @@ def reproduce(name: str, settings: Settings, run: Callable[[list[str]], int], co
     return 0
 
 
+def commands(name: str, root: Path) -> list[list[str]]:
+    """Every command with where it writes.
+
+    A comparison lies in a folder of its own, so that figures share it and it is gone on with; other commands write
+    anew beside what one that was interrupted left.
+    """
+    found, runs = [], root
+    for command in ITEMS[name].commands:
+        verb, *rest = command.format(runs=runs).split()
+        if verb == "compare":
+            runs = root / "runs" / re.sub(r"[^\w.]+", "-", "-".join(rest))
+            found.append([verb, *rest, "--output-dir", str(runs), "--resume-from-checkpoint", "latest"])
+        elif rest == ["kl"]:
+            found.append([verb, *rest, "--json", str(root / name / "kl.json")])
+        elif verb == "recipes":
+            found.append([verb])
+        else:
+            found.append([verb, *rest, "--output-dir", str(unused(root / name / verb))])
+    return found
+
+
+def unused(folder: Path) -> Path:
+    """`folder`, or the first of folder-2, folder-3, … that is not there."""
+    return next(one for number in itertools.count(1) if not (one := folder if number == 1 else Path(f"{folder}-{number}")).exists())
+
+
 def short(item: Item) -> list[str]:
-    """The commands without what every one of them has."""
-    return [command.replace(f" {RUNS}", "").partition(" --output-dir")[0].replace("{out}/runs", "RUNS") for command in item.commands]
+    """The commands without where they write."""
+    return [f"immref {command.format(runs='RUNS')}" for command in item.commands]
 
 
 def state(folder: Path) -> str:
@@ -141,8 +155,3 @@ def state(folder: Path) -> str:
         return NOTHING
     date: str = json.loads((folder / MADE).read_text(encoding="utf-8"))["date"]
     return date
-
-
-def show(settings: Settings, console: Console) -> None:
-    """Print the list."""
-    terminal.show(listed(settings), console)

@@ -23,9 +23,10 @@ def part(shared: Shared) -> Part:
     return Part(
         "The exact field: what a perfect network would do",
         [
-            f"A perfect network's images lie at {rows[0].fd[first]:.2f} after {counted(first)} with k = 1 and at {rows[-1].fd[first]:.2f} with "
-            f"k = {CANDIDATES[-1]}, after {counted(last)} from N(0, I) at {rows[0].fd[last]:.2f} and {rows[-1].fd[last]:.2f}: more candidates "
-            f"straighten its paths (curvature {rows[0].curvature:.3f} and {rows[-1].curvature:.3f}) and move its noise away from N(0, I).",
+            f"A perfect network's images lie at {rows[0].fd[first]:.2f} after {counted(first)} with k = 1 and at "
+            f"{rows[-1].fd[first]:.2f} with k = {CANDIDATES[-1]}, after {counted(last)} from N(0, I) at {rows[0].fd[last]:.2f} and "
+            f"{rows[-1].fd[last]:.2f}: more candidates straighten its paths (curvature {rows[0].curvature:.3f} and "
+            f"{rows[-1].curvature:.3f}) and move its noise away from N(0, I).",
         ],
         [exact_table(rows, shared.judge.floor(POINTS)), trained_table(shared)],
         [
