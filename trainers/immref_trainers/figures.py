@@ -12,7 +12,7 @@ from PIL import Image
 
 from immref import Pairing
 from immref_trainers.data.training import Images
-from immref_trainers.results import Comparison, by_pairing, counted, spread
+from immref_trainers.results import Comparison, ExactRow, by_pairing, counted, spread
 from immref_trainers.tables import sampler_steps
 
 FloatArray = np.ndarray[Any, Any]
@@ -118,19 +118,25 @@ def exact(comparison: Comparison) -> Figure:
     axes = figure.subplots()
     palette = cycle(COLOURS)
     colours = dict(zip(by_pairing(comparison), palette, strict=False))
-    for row in comparison.exact:
-        colour = colours.get(row.pairing) or next(palette)
-        axes.plot(list(row.fd), list(row.fd.values()), "o-", color=colour, label=str(row.pairing), markersize=4)
-        axes.plot(list(row.fd_matched), list(row.fd_matched.values()), "D", color=colour, markerfacecolor="none", markersize=7)
+    exact_lines(axes, comparison.exact, {row.pairing: colours.get(row.pairing) or next(palette) for row in comparison.exact})
     axes.plot([], [], "D", color="black", markerfacecolor="none", label="from noise paired with training images")
     _floor(axes, [score.fd for score in comparison.floor_exact])
-    axes.set(xscale="log", yscale="log", xlabel="sampler steps", ylabel="Fréchet distance")
-    axes.set_xticks(list(comparison.exact[0].fd), [str(count) for count in comparison.exact[0].fd])
-    axes.minorticks_off()
-    plain_ticks(axes)
     axes.legend(frameon=False, fontsize=9)
     figure.tight_layout()
     return figure
+
+
+def exact_lines(axes: Axes, rows: list[ExactRow], colours: dict[Pairing, str]) -> None:
+    """A line for each pairing's exact field, and a diamond for what it reaches from matched noise."""
+    for row in rows:
+        axes.plot(list(row.fd), list(row.fd.values()), "o-", color=colours[row.pairing], label=str(row.pairing), markersize=4)
+        axes.plot(
+            list(row.fd_matched), list(row.fd_matched.values()), "D", color=colours[row.pairing], markerfacecolor="none", markersize=7
+        )
+    axes.set(xscale="log", yscale="log", xlabel="sampler steps", ylabel="Fréchet distance")
+    axes.set_xticks(list(rows[0].fd), [str(count) for count in rows[0].fd])
+    axes.minorticks_off()
+    plain_ticks(axes)
 
 
 def _floor(axes: Axes, floor: list[float]) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from immref import Pairing
 from immref.miscibility import Skew
-from immref_trainers.results import Comparison, Outcome, Score, by_pairing, counted, speedups, spread, written
+from immref_trainers.results import Comparison, ExactRow, Outcome, Score, by_pairing, counted, speedups, spread, written
 from immref_trainers.samplers.priors import PRIORS
 
 NOTHING = "–"
@@ -38,10 +38,6 @@ def exact(comparison: Comparison) -> Table:
     """The training-free field."""
     steps = list(comparison.exact[0].fd)
     last = steps[-1]
-    rows = [
-        [str(row.pairing), *(f"{row.fd[count]:.2f}" for count in steps), f"{row.fd_matched[last]:.2f}", f"{row.curvature:.3f}"]
-        for row in comparison.exact
-    ]
     floor = written([score.fd for score in comparison.floor_exact], 2)
     followed = "Euler" if comparison.outcomes[0].run.sampler.method == "multistep" else sampler_name(comparison)
     return Table(
@@ -49,9 +45,18 @@ def exact(comparison: Comparison) -> Table:
         f"Fréchet distance of samples after {steps[0]} … {last} {followed} steps from N(0, I), and from noise paired "
         f"with training images (matched). Floor (training images drawn again): {floor}. The field is the limit of a perfect network that "
         f"memorises; linear assignment has no closed form. Curvature: of its paths in {last} equal steps of flow matching's time.",
-        ["pairing", *(counted(count).replace(" ", "\n") for count in steps), f"{counted(last)}\nmatched", "curvature"],
-        rows,
+        *exact_cells(comparison.exact),
     )
+
+
+def exact_cells(rows: list[ExactRow]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of a table of the exact field."""
+    steps = list(rows[0].fd)
+    columns = ["pairing", *(counted(count).replace(" ", "\n") for count in steps), f"{counted(steps[-1])}\nmatched", "curvature"]
+    return columns, [
+        [str(row.pairing), *(f"{row.fd[count]:.2f}" for count in steps), f"{row.fd_matched[steps[-1]]:.2f}", f"{row.curvature:.3f}"]
+        for row in rows
+    ]
 
 
 def quality(comparison: Comparison) -> Table:

@@ -1,14 +1,12 @@
 """Which part of a gain is the pairing's, the network's, the prior's: the exact field beside what was trained."""
 
-from itertools import cycle
-
 from matplotlib.figure import Figure
 
 from immref import KNN, Pairing
-from immref_trainers import exact_field
+from immref_trainers import exact_field, tables
 from immref_trainers.analysis.parts import Part, Picture
 from immref_trainers.analysis.subjects import Shared
-from immref_trainers.figures import COLOURS, plain_ticks
+from immref_trainers.figures import COLOURS, exact_lines
 from immref_trainers.results import ExactRow, Score, counted, written
 from immref_trainers.tables import NOTHING, Table
 
@@ -54,17 +52,13 @@ def of(k: int) -> Pairing:
 
 def exact_table(rows: list[ExactRow], floor: list[Score]) -> Table:
     """Every k."""
-    steps, last = list(rows[0].fd), max(rows[0].fd)
+    last = max(rows[0].fd)
     return Table(
         "The exact field for every k",
         f"No network, no training: the optimal denoiser of the training images, followed from {POINTS} noises; floor (as many training "
         f"images drawn again): {written([score.fd for score in floor], 2)}. What changes with k here is the pairing's own doing; where "
         f"the last column but one returns to the floor, the loss at {last} steps is the prior's.",
-        ["pairing", *(counted(count).replace(" ", "\n") for count in steps), f"{last} steps\nmatched", "curvature"],
-        [
-            [str(row.pairing), *(f"{row.fd[count]:.2f}" for count in steps), f"{row.fd_matched[last]:.2f}", f"{row.curvature:.3f}"]
-            for row in rows
-        ],
+        *tables.exact_cells(rows),
     )
 
 
@@ -90,12 +84,6 @@ def curves(rows: list[ExactRow]) -> Figure:
     """Distance over steps."""
     figure = Figure(figsize=(5.5, 3.8))
     axes = figure.subplots()
-    for colour, row in zip(cycle(COLOURS), rows, strict=False):
-        axes.plot(list(row.fd), list(row.fd.values()), "o-", color=colour, label=str(row.pairing), markersize=4)
-        axes.plot(list(row.fd_matched), list(row.fd_matched.values()), "D", color=colour, markerfacecolor="none", markersize=7)
-    axes.set(xscale="log", yscale="log", xlabel="sampler steps", ylabel="Fréchet distance")
-    axes.set_xticks(list(rows[0].fd), [str(count) for count in rows[0].fd])
-    axes.minorticks_off()
-    plain_ticks(axes)
+    exact_lines(axes, rows, dict(zip((row.pairing for row in rows), COLOURS, strict=False)))
     axes.legend(frameon=False, fontsize=9)
     return figure
