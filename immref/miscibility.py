@@ -50,8 +50,13 @@ def cluster_distance(noise_IND: Array) -> float:
         raise ValueError(f"noise must have shape (I ≥ 2, N, ...), no axis empty, got {noise_IND.shape}")
     mean_ID = noise_IND.mean(axis=1, dtype=np.float64).reshape(noise_IND.shape[0], -1)
     _check_finite(mean_ID, "noise")
+    return float(pair_distances(mean_ID).mean())
+
+
+def pair_distances(mean_ID: FloatArray) -> FloatArray:
+    """L2 distances of all pairs of rows."""
     first, second = np.triu_indices(len(mean_ID), 1)
-    return float(np.mean([math.dist(mean_ID[i], mean_ID[j]) for i, j in zip(first, second, strict=True)]))
+    return np.array([math.dist(mean_ID[i], mean_ID[j]) for i, j in zip(first, second, strict=True)])
 
 
 class Moments:

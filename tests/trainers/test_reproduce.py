@@ -27,8 +27,16 @@ def test_every_command_is_one_of_the_program_s(name, tmp_path, capsys):
 
 def test_commands_run_in_order_and_what_was_made_is_not_made_again(tmp_path):
     ran = []
+
+    def run(words):
+        ran.append(words)
+        folder = tmp_path / "runs" / "digits-ddim"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "results.json").touch()
+        return 0
+
     for _ in range(2):
-        assert reproduce.reproduce("fig3", settings(tmp_path), lambda words: ran.append(words) or 0, QUIET) == 0
+        assert reproduce.reproduce("fig3", settings(tmp_path), run, QUIET) == 0
     assert [words[0] for words in ran] == ["compare", "analyze"]
     assert ran[0][ran[0].index("--output-dir") + 1] == ran[1][1] == f"{tmp_path}/runs/digits-ddim"
     made = json.loads((tmp_path / "fig3" / "made.json").read_text(encoding="utf-8"))
@@ -52,6 +60,14 @@ def test_a_command_that_fails_ends_it_and_nothing_counts_as_made(tmp_path):
     assert not (tmp_path / "fig3" / "made.json").exists()
 
 
+def test_a_comparison_that_was_stopped_does_not_count_as_made(tmp_path):
+    """It ends with 0, as what was asked for was done; but it has no results yet."""
+    ran = []
+    assert reproduce.reproduce("fig3", settings(tmp_path), lambda words: ran.append(words) or 0, QUIET) == reproduce.STOPPED
+    assert [words[0] for words in ran] == ["compare"]
+    assert not (tmp_path / "fig3" / "made.json").exists()
+
+
 def test_unknown_names_are_told_the_known_ones(tmp_path):
     with pytest.raises(UsageError, match=r"got 'fig33'; known: fig1, .*; did you mean 'fig3'"):
         reproduce.reproduce("fig33", settings(tmp_path), lambda words: 0, QUIET)
@@ -61,5 +77,5 @@ def test_the_list_holds_every_figure_and_table_of_the_paper(tmp_path, capsys):
     assert cli.main(["reproduce", "--output-dir", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     for name in [*(f"fig{number}" for number in range(1, 12)), *(f"table{number}" for number in range(1, 6)), "kl"]:
-        assert f"\n {name}" in shown
+        assert f"\n {name} " in shown or f"\n {name}-" in shown
     assert "immref analyze plane" in shown

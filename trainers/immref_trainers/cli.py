@@ -286,7 +286,10 @@ def run_reproduce(argv: list[str]) -> int:
     settings = _settings(reproduce.Settings(), argv[len(names) :], "immref reproduce [NAME]")
     if not names:
         reproduce.show(settings, console if console.is_terminal else Console(width=LOG_WIDTH))
-    return max((reproduce.reproduce(name, settings, main, console) for name in names), default=0)
+    for name in names:
+        if code := reproduce.reproduce(name, settings, main, console):
+            return code
+    return 0
 
 
 def run_analyze(argv: list[str]) -> int:

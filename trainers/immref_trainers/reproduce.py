@@ -22,6 +22,7 @@ from immref_trainers.errors import UsageError
 from immref_trainers.tables import NOTHING
 
 MADE = "made.json"
+STOPPED = 130  # the exit code of a command that was interrupted
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,9 @@ def reproduce(name: str, settings: Settings, run: Callable[[list[str]], int], co
         began = time.perf_counter()
         if code := run(words):
             return code
+        if words[0] == "compare" and not (Path(words[words.index("--output-dir") + 1]) / "results.json").is_file():
+            console.print(f"{name} is not done: the comparison was stopped; the same command goes on with it", highlight=False)
+            return STOPPED
         done.append({"command": words, "seconds": round(time.perf_counter() - began)})
     (folder / MADE).write_text(json.dumps({"date": time.strftime("%Y-%m-%d"), "commands": done}, indent=1) + "\n", encoding="utf-8")
     console.print(f"{name}: {folder}", highlight=False)

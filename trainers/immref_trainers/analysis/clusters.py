@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich.progress import track
-from sklearn.manifold import TSNE
 
 import immref
 from immref import Pairing, Seed, theory
-from immref_trainers.analysis.parts import Part, Picture
+from immref.miscibility import pair_distances
+from immref_trainers.analysis.parts import Part, Picture, embedded
 from immref_trainers.analysis.subjects import Shared
 from immref_trainers.data.training import Source
 from immref_trainers.figures import COLOURS, bare
@@ -47,7 +46,7 @@ def part(shared: Shared) -> Part:
     settings, source = shared.settings, shared.images.train
     pairings = dict.fromkeys(subject.run.pairing for subject in shared.subjects)
     index = np.random.default_rng(settings.seed).permutation(len(source))[: settings.num_images]
-    window = shared.subjects[0].run.train_batch_size
+    window = shared.subjects[0].window
     found = [measure(source, index, pairing, window, settings.num_noises, settings.seed) for pairing in pairings]
     placed = [embedded(clusters.shown, settings.seed) for clusters in found]
     return Part(
@@ -83,7 +82,7 @@ def measure(source: Source, index: Array, pairing: Pairing, window: int, count: 
         if done < POINTS:
             shown.append(noise_RID[: POINTS - done, :SHOWN])
         done += len(noise_RID)
-    distances = apart(sums / done)
+    distances = pair_distances(sums / done)
     return Clusters(
         pairing, float(distances.mean()), float(distances.std()), expected(x, pairing, done), np.concatenate(shown).swapaxes(0, 1)
     )
@@ -95,26 +94,20 @@ def drawn(source: Source, index: Array, pairing: Pairing, window: int, count: in
     size = x[0].size
     if pairing.method != "linear_assignment":
         rows = max(1, PIECE // (len(index) * size))
-        for step, start in enumerate(track(range(0, count, rows), description=str(pairing), transient=True)):
+        for step, start in enumerate(range(0, count, rows)):
             more = min(rows, count - start)
             noise = immref.pair(np.tile(x, (more, *(1,) * (x.ndim - 1))), pairing, rng=Seed(seed, step=step)).noise
             yield noise.reshape(more, len(index), size)
         return
-    half = max(1, min(len(index), window // 2))
-    for step in track(range(count), description=str(pairing), transient=True):
+    together = max(1, min(len(index), window // 4))  # the others of a window are drawn anew, as in training
+    for step in range(count):
         rng, found = Seed(seed, step=step).generator(purpose=1), np.empty((1, len(index), size), dtype=np.float32)
-        for part_ in np.array_split(rng.permutation(len(index)), -(-len(index) // half)):
+        for part_ in np.array_split(rng.permutation(len(index)), -(-len(index) // together)):
             rows_B = np.concatenate([index[part_], rng.integers(len(source), size=window - len(part_))])
             word = int(rng.integers(2**63))
             noise = immref.pair(source.images(rows_B), pairing, group=source.labels(rows_B), rng=word).noise
             found[0, part_] = noise[: len(part_)].reshape(len(part_), -1)
         yield found
-
-
-def apart(mean_ID: Array) -> Array:
-    """L2 distances of all pairs of rows."""
-    first, second = np.triu_indices(len(mean_ID), 1)
-    return np.array([math.dist(mean_ID[i], mean_ID[j]) for i, j in zip(first, second, strict=True)])
 
 
 def expected(x: Array, pairing: Pairing, count: int) -> float | None:
@@ -152,14 +145,6 @@ def table(found: list[Clusters], images: int, count: int, size: int) -> Table:
         ["pairing", "distance", "theory", "the paper"],
         rows,
     )
-
-
-def embedded(noise_IND: Array, seed: int) -> Array:
-    """t-SNE of all noises together (I, N, 2)."""
-    images, count = noise_IND.shape[:2]
-    flat = noise_IND.reshape(images * count, -1)
-    placed: Array = TSNE(init="pca", perplexity=min(30.0, (len(flat) - 1) / 4), random_state=seed).fit_transform(flat)
-    return placed.reshape(images, count, 2)
 
 
 def scatter(found: list[Clusters], placed: list[Array]) -> Figure:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from sklearn.manifold import TSNE
+from scipy.spatial.distance import cdist
 
-from immref_trainers.analysis.parts import Part, Picture
+from immref_trainers.analysis.parts import Part, Picture, embedded
 from immref_trainers.analysis.subjects import Shared, Subject
 from immref_trainers.figures import COLOURS, bare, plain_ticks
 from immref_trainers.tables import Table
@@ -39,7 +39,7 @@ def part(shared: Shared) -> Part:
     """Distances layer by layer, and paths in the plane."""
     found = [measure(shared, subject) for subject in shared.regressions]
     rows = [
-        [layers.subject.name, layer, *values]
+        [layers.subject.name, layers.subject.steps - layer, *values]
         for layers in found
         for layer, values in enumerate(zip(layers.distances, layers.own, strict=False))
     ]
@@ -54,7 +54,7 @@ def part(shared: Shared) -> Part:
                 f"Fréchet distance of the image predicted at each of {count} layers, from pure noise (τ = {count}) on. The paper's "
                 "Figures 3 (d), 8 (b).",
                 curves(found),
-                ["run", "layers after the noisiest", "Fréchet distance", "own sample nearest"],
+                ["run", "layer", "Fréchet distance", "own goal"],
                 rows,
             ),
             paths_picture(found),
@@ -66,27 +66,22 @@ def measure(shared: Shared, subject: Subject) -> Layers:
     """Predicted images of one run; the paths are some of those that are judged."""
     settings = shared.settings
     labels = shared.labels(settings.num_samples)
-    predicted = subject.predicted(shared.noise(settings.num_samples), labels)
-    samples = subject.sample(shared.noise(settings.num_samples), labels)
+    predicted, samples = subject.predicted(shared.noise(settings.num_samples), labels)
     distances = np.array([shared.judge.score(images).fd for images in (*predicted, samples)])
     count = min(settings.num_paths, settings.num_samples)
     paths, ends = predicted[:, :count].reshape(len(predicted), count, -1), samples[:count].reshape(count, -1)
-    return Layers(subject, distances, own_nearest(paths, ends), embedded(paths, settings.seed))
+    return Layers(subject, distances, own_nearest(paths, ends), at_some_layers(paths, settings.seed))
 
 
 def own_nearest(paths_SMD: Array, ends_MD: Array) -> Array:
     """At each layer the share of paths whose predicted image has its own end nearest: 1 where every noise has a goal of its own."""
-    distances = (np.linalg.norm(points[:, None] - ends_MD, axis=2) for points in paths_SMD)
-    return np.array([np.mean(apart.argmin(axis=1) == np.arange(len(ends_MD))) for apart in distances])
+    return np.array([np.mean(cdist(points, ends_MD).argmin(axis=1) == np.arange(len(ends_MD))) for points in paths_SMD])
 
 
-def embedded(paths_SMD: Array, seed: int) -> Array:
-    """t-SNE of points on all paths together (S', M, 2), at some of the layers."""
+def at_some_layers(paths_SMD: Array, seed: int) -> Array:
+    """Points on all paths embedded together (S', M, 2), at some of the layers."""
     kept = np.unique(np.linspace(0, len(paths_SMD) - 1, SHOWN_LAYERS).round().astype(int))
-    flat = paths_SMD[kept].reshape(-1, paths_SMD.shape[2])
-    embedding = TSNE(init="pca", perplexity=min(30.0, (len(flat) - 1) / 4), max_iter=500, random_state=seed)
-    placed: Array = embedding.fit_transform(flat).reshape(len(kept), -1, 2)
-    return placed
+    return embedded(paths_SMD[kept], seed)
 
 
 def findings(found: list[Layers]) -> list[str]:

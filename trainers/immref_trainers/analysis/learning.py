@@ -77,7 +77,8 @@ def measure(shared: Shared, subject: Subject) -> Learned:
         else None
     )
     everything = exact_field.flat(shared.images) if field else source.images(np.arange(min(len(source), 10_000))).reshape(-1, x[0].size)
-    variance = np.square((everything - everything.mean(axis=0)) * run.pairing.scale).mean()
+    mean = everything.mean(axis=0).reshape(x.shape[1:]) * run.pairing.scale
+    variance = np.square(x - mean).mean()
     network, exact = [], []
     for t, a, b in subject.layers:
         x_t = a * x + b * noise
@@ -91,7 +92,7 @@ def measure(shared: Shared, subject: Subject) -> Learned:
 def paired(shared: Shared, subject: Subject, number: int) -> tuple[Array, Array, Array | None]:
     """A training batch as the network sees it: scaled images, their noise, labels."""
     run, source = subject.run, shared.images.train
-    rows = Seed(shared.settings.seed, step=number).generator(purpose=1).integers(len(source), size=run.train_batch_size)
+    rows = Seed(shared.settings.seed, step=number).generator(purpose=1).integers(len(source), size=subject.window)
     labels = source.labels(rows)
     made = immref.pair(source.images(rows), run.pairing, group=labels, rng=Seed(shared.settings.seed, step=number))
     return made.x, made.noise, labels
@@ -109,9 +110,9 @@ def table(found: list[Learned]) -> Table:
         "What is known at the noisy layers",
         "R² of the image predicted at layer τ, from pairs chosen as in training, within the range of the data: the share of the images' "
         "variance that is predicted, below 0 where the mean image were better. By the network, and by the exact field of its pairing, "
-        "the most that can be known: what lies between them is left to learn, what the field gains over vanilla's is the pairing's. "
-        "Linear assignment has no closed form. A network that predicts noise divides its error by a at the noisy layers, and a is near "
-        "0 there.",
+        "the most that can be known of images that it has seen: what lies between them is left to learn, or to memorise, what the field "
+        "gains over vanilla's is the pairing's. Linear assignment has no closed form. A network that predicts noise divides its error "
+        "by a at the noisy layers, and a is near 0 there.",
         ["run", *(f"network\nτ = {steps - layer}" for layer in shown), *(f"field\nτ = {steps - layer}" for layer in shown)],
         [[learned.subject.name, *cells(learned.network), *cells(learned.exact)] for learned in found],
     )

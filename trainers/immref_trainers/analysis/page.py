@@ -1,11 +1,14 @@
 """`report.html` of an analysis: one self-contained page."""
 
+from dataclasses import asdict
 from html import escape
+from importlib.metadata import version
 from pathlib import Path
 
 from immref_trainers import report
 from immref_trainers.analysis.parts import Part
 from immref_trainers.analysis.subjects import Shared
+from immref_trainers.environment import PACKAGES
 
 
 def write(shown: list[tuple[Part, dict[str, Path]]], shared: Shared, folders: list[str], folder: Path) -> None:
@@ -31,8 +34,10 @@ def page(shown: list[tuple[Part, dict[str, Path]]], shared: Shared, folders: lis
             f"means images closer to the data ({escape(shared.judge.name)}; {escape(shared.judge.quality)}). The numbers of every "
             "picture lie beside this page as CSV, the pictures as PNG and SVG.</p>",
             *parts,
-            "<h2>The runs</h2><pre>",
-            escape("\n".join(folders)),
-            "</pre></html>",
+            "<h2>How it was made</h2><pre>",
+            escape("\n".join(["immref analyze", *folders])),
+            "</pre>",
+            f"<p>{escape(', '.join(f'{name} {value}' for name, value in asdict(shared.settings).items() if name != 'output_dir'))} · ",
+            f"{escape(str(shared.subjects[0].device))} · {escape(', '.join(f'{name} {version(name)}' for name in PACKAGES))}</p></html>",
         ]
     )

@@ -4,10 +4,23 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
+from sklearn.manifold import TSNE
 
 from immref_trainers.tables import Table
+
+Array = np.ndarray[Any, Any]
+
+
+def embedded(points: Array, seed: int) -> Array:
+    """t-SNE of points (…, D) together, (…, 2)."""
+    flat = points.reshape(-1, points.shape[-1])
+    embedding = TSNE(init="pca", perplexity=min(30.0, (len(flat) - 1) / 4), max_iter=500, random_state=seed)
+    placed: Array = embedding.fit_transform(flat).reshape(*points.shape[:-1], 2)
+    return placed
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from rich.console import Console
 import immref
 from immref import KNN, ImageScaling, LinearAssignment, Pairing, Seed, Vanilla
 from immref.exact import ExactField
-from immref.miscibility import class_skew, curvature
+from immref.miscibility import class_skew
 from immref_trainers import environment, exact_field, figures, terminal
 from immref_trainers.analysis.parts import Part, Picture
 from immref_trainers.data.settings import require
@@ -87,7 +87,8 @@ def areas(settings: Settings) -> Picture:
     figure.tight_layout()
     return Picture(
         "pairings",
-        "Figure 4. Large points: images; small ones: the noise that each is trained with. Told: how often the noise tells its image.",
+        "Figures 1 and 4. Large points: images; small ones: the noise that each is trained with. Told: how often the noise tells its "
+        "image.",
         figure,
         ["pairing", "told", "chance"],
         rows,
@@ -112,17 +113,22 @@ def trajectories(settings: Settings) -> Picture:
             axes.plot(*states[:, path].T, color=figures.COLOURS[1 + ends[path]], linewidth=0.7, alpha=0.8)
         axes.plot(*(data() * (2 if "×2" in name else 1)).T, "ko", markersize=5)
         _bare(axes, name)
-        rows.append([name, f"{curvature(states):.3f}"])
+        rows.append([name, f"{detour(states):.3f}"])
     figure.tight_layout()
     return Picture(
         "trajectories",
-        f"Figures 1 and 11. From {PATHS} noises the exact field leads to the images in {STEPS} steps; colours: the image at the end. "
-        "Curvature: how far the paths are from straight lines travelled at constant speed; 0 for those. For DDIM in steps of its "
-        "schedule.",
+        f"Figure 11. From {PATHS} noises the exact field leads to the images in {STEPS} steps; colours: the image at the end. Detour: by "
+        "how much paths are longer than straight lines from their start to their end.",
         figure,
-        ["field", "curvature"],
+        ["field", "detour"],
         rows,
     )
+
+
+def detour(states_TMD: Array) -> float:
+    """Mean length of paths over that of straight lines, less 1."""
+    lengths = np.linalg.norm(np.diff(states_TMD, axis=0), axis=2).sum(axis=0)
+    return float((lengths / np.linalg.norm(states_TMD[-1] - states_TMD[0], axis=1)).mean() - 1)
 
 
 def _bare(axes: Any, title: str) -> None:

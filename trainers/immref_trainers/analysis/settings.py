@@ -16,7 +16,7 @@ class Settings:
     """Samples whose predicted images are judged layer by layer."""
     num_paths: int = 128
     """Noises whose predicted images are followed through the layers; the paper's 128."""
-    num_perturbed: int = 16
+    num_perturbed: int = 32
     """Noises that are perturbed, ten times at each weight."""
     num_images: int = 100
     """Images whose noise clusters are measured; the paper's 100."""

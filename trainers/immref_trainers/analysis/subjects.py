@@ -1,5 +1,6 @@
 """The runs that are analysed side by side, and what all analyses of them share."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,11 @@ class Subject:
         return max(self.run.evaluation.sampler_steps)
 
     @property
+    def window(self) -> int:
+        """Images that are paired together in training."""
+        return self.run.train_batch_size * self.run.gradient_accumulation_steps
+
+    @property
     def layers(self) -> list[tuple[float, float, float]]:
         """(t, a, b) at each of the sampler's steps, from the noisiest."""
         if self.run.sampler.method == "ddim":
@@ -58,8 +64,8 @@ class Subject:
         """Samples (M, C, H, W) from given noise."""
         return self._follow(self.model.predict, noise, labels, steps or self.steps)
 
-    def predicted(self, noise: Array, labels: Array | None) -> Array:
-        """The image predicted at every layer on the way (S, M, C, H, W), Eq. 2, image scaling undone, within the data's range."""
+    def predicted(self, noise: Array, labels: Array | None) -> tuple[Array, Array]:
+        """The image predicted at every layer on the way (S, M, C, H, W), Eq. 2, within the data's range; and the samples (M, C, H, W)."""
         regression, seen, scale = self.regression, list[Tensor](), self.run.pairing.scale
 
         def predict(x_t: Tensor, t_B: Tensor, labels_B: Tensor | None) -> Tensor:
@@ -68,9 +74,9 @@ class Subject:
             seen.append((x / scale).clamp(-self.largest, self.largest).cpu())
             return output
 
-        self._follow(predict, noise, labels, self.steps)
-        pieces = len(seen) // self.steps
-        return np.concatenate([torch.stack(seen[piece * self.steps : (piece + 1) * self.steps]).numpy() for piece in range(pieces)], axis=1)
+        samples = self._follow(predict, noise, labels, self.steps)
+        layers = [torch.cat(seen[layer :: self.steps]) for layer in range(self.steps)]  # pieces of the noise come one after the other
+        return torch.stack(layers).numpy(), samples
 
     @torch.inference_mode()
     def denoised(self, x_t: Array, t: float, a: float, b: float, labels: Array | None) -> Array:
@@ -105,9 +111,9 @@ class Shared:
     judge: Judge
     settings: Settings
 
-    def noise(self, count: int, draw: int = 0) -> Array:
+    def noise(self, count: int) -> Array:
         """The same noise for every run."""
-        return priors.gaussian((count, *self.images.train.shape), self.settings.seed, draw)
+        return priors.gaussian((count, *self.images.train.shape), self.settings.seed)
 
     def labels(self, count: int) -> Array | None:
         """What is asked for, in turn."""
@@ -134,14 +140,19 @@ def opened(folders: list[Path], settings: Settings, device: torch.device) -> Sha
             raise UsageError(
                 f"{folder} trains {run.network.architecture}: analyses of runs read images of pixels; kl, dose and plane apply everywhere"
             )
-        if (run.data, run.objective, run.sampler, run.evaluation.sampler_steps) != (
-            first.data,
-            first.objective,
-            first.sampler,
-            first.evaluation.sampler_steps,
-        ):
-            raise UsageError(f"runs must have the same data, objective and sampler; {folder} differs from {folders[0]}")
-    images = training.open_images(first.data, first.seed)
+        if dataclasses.replace(run, pairing=first.pairing, seed=first.seed) != first:
+            raise UsageError(f"runs must differ in pairing and seed alone; {folder} differs from {folders[0]} in something else")
+        if max(run.evaluation.sampler_steps) == 0:
+            raise UsageError(f"{folder} was judged by the adaptive solver alone, which has no layers; analyses need a number of steps")
+        if not (folder / "outcome.json").is_file():
+            raise UsageError(f"{folder} is not the folder of a finished run: it lacks outcome.json")
+    if len({(run.pairing, run.seed) for run, _ in runs.values()}) < len(runs):
+        raise UsageError("runs must differ in pairing or seed, got two of the same")
+    try:
+        images = training.open_images(first.data, first.seed)
+        training.check(images, first)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     several = len({run.seed for run, _ in runs.values()}) > 1
     found = [
         Subject(
@@ -154,8 +165,14 @@ def opened(folders: list[Path], settings: Settings, device: torch.device) -> Sha
         )
         for folder, (run, facts) in runs.items()
     ]
-    found.sort(key=lambda subject: (subject.run.pairing.method != "vanilla" or subject.run.pairing.scale != 1, subject.run.pairing.scale))
+    found.sort(key=lambda subject: order(subject.run))
     return Shared(found, images, Judge(images, first), settings)
+
+
+def order(run: Run) -> tuple[bool, bool, float, int, int]:
+    """Vanilla comes first, then KNN by k, then others; plain images before scaled ones."""
+    pairing = run.pairing
+    return pairing.scale != 1, pairing.method == "linear_assignment", pairing.scale, pairing.k, run.seed
 
 
 def _tensor(labels: Array | None, device: torch.device) -> Tensor | None:
