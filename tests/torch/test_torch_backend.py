@@ -216,3 +216,16 @@ def test_on_an_accelerator_knn_never_waits(pairing, dimension):
     assert (noise_BD.shape, index_B.shape, before_B.shape, after_B.shape) == (x_BD.shape, (4,), (4,), (4,))
     with pytest.raises(RuntimeError):
         immref_torch.assign_batch(x_BD, noise_BD, "l2", "scipy")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.bool])
+def test_values_come_to_the_host_as_they_are(dtype):
+    """bfloat16, which NumPy does not know, as float32; gradients, views and 0-d tensors do not matter."""
+    x = torch.arange(12).reshape(3, 4).to(dtype)
+    expected = np.arange(12).reshape(3, 4).astype(bool if dtype is torch.bool else float)
+    for tensor, values in ((x, expected), (x.T[1:], expected.T[1:]), (x[2, 3], expected[2, 3])):
+        host = immref.assignment.to_host(tensor)
+        assert type(host) is np.ndarray
+        np.testing.assert_array_equal(host, values)
+    if dtype.is_floating_point:
+        np.testing.assert_array_equal(immref.assignment.to_host(x.requires_grad_()), expected)
