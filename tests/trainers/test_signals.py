@@ -14,6 +14,7 @@ from immref_trainers.signals import SIGNALS, Stop
 PROGRAM = """
 import os, signal, sys
 from immref_trainers.signals import Stop
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 with Stop() as stop:
     for name in sys.argv[1:]:
         os.kill(os.getpid(), signal.Signals[name])
