@@ -81,6 +81,15 @@ def generator(rng: Any, like: Array) -> np.random.Generator:
     )
 
 
+def word_on_host(rng: Any) -> int | None:
+    """63 bits to seed a device's generator with, where `rng` lives on the host: an int, a Seed or a NumPy generator; else None."""
+    if (number := whole(rng)) is not None:
+        rng = Seed(number)
+    if isinstance(rng, Seed):
+        rng = rng.generator()
+    return int(rng.integers(2**63)) if isinstance(rng, np.random.Generator) else None
+
+
 def normal(rng: np.random.Generator, shape: tuple[int, ...], like: Array) -> Array:
     """Standard normal numbers of `shape` in the dtype (float32 or float64) and on the device of `like`."""
     xp = array_namespace(like)

@@ -8,8 +8,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from immref import Seed
-from immref._checks import whole
+from immref.noise import word_on_host
 from immref_cupy.arrays import Array, dtype_of, empty, is_tensor, placed, seen
 from immref_cupy.kernels import launch, threads_for
 
@@ -44,12 +43,8 @@ def generator(rng: Any, like: Array) -> Stream:
 
 def _key(rng: Any, like: Array) -> Any:
     torch = sys.modules.get("torch")
-    if isinstance(rng, np.random.Generator):
-        return cupy.asarray(rng.integers(2**63, size=1, dtype=np.uint64))
-    if isinstance(rng, Seed):
-        return _key(rng.generator(), like)
-    if (number := whole(rng)) is not None:
-        return _key(Seed(number), like)
+    if (word := word_on_host(rng)) is not None:
+        return cupy.asarray(np.asarray([word], dtype=np.uint64))
     if torch is not None and isinstance(rng, torch.Generator):
         if not is_tensor(like) or rng.device.type != like.device.type:
             where = like.device if is_tensor(like) else "cuda, for torch's tensors"

@@ -3,12 +3,11 @@
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from immref import Seed, reference
-from immref._checks import whole
+from immref.noise import word_on_host
 
 TRIES = 3
 
@@ -21,17 +20,12 @@ def generator(rng: Any, like: Tensor) -> torch.Generator | None:
         if rng.device.type != like.device.type:
             raise ValueError(f"rng must be a generator on the device of x ({like.device}), got one on {rng.device}")
         return rng
-    if isinstance(rng, np.random.Generator):
-        word = rng.integers(2**63)
-    elif isinstance(rng, Seed):
-        word = rng.generator().integers(2**63)
-    elif (number := whole(rng)) is not None:
-        word = Seed(number).generator().integers(2**63)
-    else:
+    word = word_on_host(rng)
+    if word is None:
         raise TypeError(
             f"rng must be None, an int, an immref.Seed, or a torch or NumPy generator, got {type(rng).__module__}.{type(rng).__name__}"
         )
-    return torch.Generator(like.device).manual_seed(int(word))
+    return torch.Generator(like.device).manual_seed(word)
 
 
 def normal(rng: torch.Generator | None, shape: tuple[int, ...], like: Tensor) -> Tensor:

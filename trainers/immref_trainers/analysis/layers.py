@@ -85,7 +85,7 @@ def at_some_layers(paths_SMD: Array, seed: int) -> Array:
 
 
 def findings(found: list[Layers]) -> list[str]:
-    """The noisiest layers, each run against vanilla."""
+    """What each run knows at its noisy layers."""
     told = []
     for layers in found:
         half = len(layers.own) // 2

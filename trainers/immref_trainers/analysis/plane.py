@@ -74,7 +74,7 @@ def noises(pairing: Pairing, count: int, seed: int) -> tuple[Array, Array]:
 
 
 def areas(settings: Settings) -> Picture:
-    """Figure 4: which noise belongs to which image."""
+    """Figures 1 and 4: which noise belongs to which image."""
     figure, rows = Figure(figsize=(3.3 * len(PAIRINGS), 3.5)), []
     for axes, pairing in zip(figure.subplots(1, len(PAIRINGS)), PAIRINGS, strict=True):
         noise, label = noises(pairing, settings.num_noises, settings.seed)
@@ -96,7 +96,7 @@ def areas(settings: Settings) -> Picture:
 
 
 def trajectories(settings: Settings) -> Picture:
-    """Figures 1 and 11: where the exact field leads from noise."""
+    """Figure 11: where the exact field leads from noise."""
     start = np.random.default_rng(settings.seed).standard_normal((PATHS, 2))
     ddim, flow = digits.ddim(), digits.flow()
     kinds: dict[str, Callable[[], list[Array]]] = {

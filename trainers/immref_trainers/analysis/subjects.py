@@ -131,7 +131,7 @@ def opened(folders: list[Path], settings: Settings, device: torch.device) -> Sha
     Raises
     ------
     UsageError
-        Where a folder is no finished run, works in latents or on actions, or the runs differ in data, objective or sampler.
+        Where a folder is no finished run, works in latents or on actions, or the runs differ in more than pairing and seed.
     """
     runs = {folder: finished.opened(folder) for folder in folders}
     first = next(iter(runs.values()))[0]

@@ -2,7 +2,7 @@
 
 from immref_trainers.bench.results import BRUTE, EXACT, LAP, NEAR, NUMPY, OFFICIAL, OURS, PLAIN, PRODUCT, SCIPY, Record, Row
 from immref_trainers.bench.settings import PHOTOS, PIXELS, Case
-from immref_trainers.bench.targets import on_gpu, targets
+from immref_trainers.bench.targets import Target, on_gpu, targets
 from immref_trainers.tables import NOTHING, Table
 
 PAPER_BATCHES = (128, 256, 512, 1024)
@@ -172,24 +172,28 @@ def table5(record: Record, place: str) -> Table:
 
 def goals(record: Record) -> Table:
     """Met or missed."""
-    return Table(
+    return _verdicts(
         "Targets on a CPU",
         "Assignment on photographs unless said otherwise. A solver's ratio is that of the solver alone; in the whole call the product "
         "X Nᵀ, which no solver can speed up, comes on top.",
-        ["target", "found", "verdict"],
-        [[target.goal, target.found or NOTHING, target.verdict] for target in targets(record)],
+        targets(record),
     )
 
 
 def goals_on_gpu(record: Record) -> Table:
     """Met or missed, on a GPU."""
-    return Table(
+    return _verdicts(
         "Targets on a GPU",
         "KNN against torch's normal draw of the same shape; assignment on photographs, whole calls, against the same solver on this "
         "machine's CPU. Memory that CuPy takes for itself is not in the tables' peaks.",
-        ["target", "found", "verdict"],
-        [[target.goal, target.found or NOTHING, target.verdict] for target in on_gpu(record)],
+        on_gpu(record),
     )
+
+
+def _verdicts(title: str, caption: str, found: list[Target]) -> Table:
+    """A row for each target."""
+    rows = [[target.goal, target.found or NOTHING, target.verdict] for target in found]
+    return Table(title, caption, ["target", "found", "verdict"], rows)
 
 
 def _at_paper_batches(record: Record, place: str, assigned: str, nearest: str) -> tuple[Series, Series]:
