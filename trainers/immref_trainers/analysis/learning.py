@@ -19,6 +19,7 @@ from immref_trainers.tables import NOTHING, Table
 Array = np.ndarray[Any, Any]
 
 WINDOWS = 4  # of the training batch, from which pairs are taken
+MOST = 10_000  # images of which the mean is taken
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,7 @@ def measure(shared: Shared, subject: Subject) -> Learned:
         if known and exact_field.fits(shared.images, run)
         else None
     )
-    everything = exact_field.flat(shared.images) if field else source.images(np.arange(min(len(source), 10_000))).reshape(-1, x[0].size)
-    mean = everything.mean(axis=0).reshape(x.shape[1:]) * run.pairing.scale
+    mean = source.images(np.arange(min(len(source), MOST))).mean(axis=0) * run.pairing.scale
     variance = np.square(x - mean).mean()
     network, exact = [], []
     for t, a, b in subject.layers:
